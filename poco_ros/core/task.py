@@ -5,15 +5,33 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from poco_ros.core.config import setting
+from poco_ros.core.observation import ObservationLayout
 
-SIMULATED_DOMAINS = ("cube-single", "cube-double", "cube-triple", "scene", "puzzle-3x3", "lift")
+
+@dataclass(frozen=True)
+class DomainSize:
+    """Sizes of a simulated domain; the environments are tested to agree."""
+
+    observation: int
+    action_dim: int
+    max_episode_steps: int
+
+
+SIMULATED_DOMAINS = {
+    "cube-single": DomainSize(28, 5, 200),
+    "cube-double": DomainSize(37, 5, 500),
+    "cube-triple": DomainSize(46, 5, 1000),
+    "scene": DomainSize(40, 5, 750),
+    "puzzle-3x3": DomainSize(55, 5, 500),
+    "lift": DomainSize(19, 7, 300),
+}
 
 
 @dataclass(frozen=True)
 class TaskConfig:
     """A simulated task."""
 
-    domain: str = setting("cube-single", "simulated domain", choices=SIMULATED_DOMAINS)
+    domain: str = setting("cube-single", "simulated domain", choices=tuple(SIMULATED_DOMAINS))
     number: int = setting(1, "OGBench's single-task variant; lift has only 1", minimum=1,
                           maximum=5)
     reward: str = setting("sparse", "sparse: 1 at success, else 0; staged: share of the task's "
@@ -29,3 +47,18 @@ class TaskConfig:
     def name(self) -> str:
         """The name that is written into policies and episodes, such as ``scene-task2``."""
         return f"{self.domain}-task{self.number}"
+
+    @property
+    def observation(self) -> ObservationLayout:
+        """The observation of the task: one part, the simulator's state."""
+        return ObservationLayout((("state", SIMULATED_DOMAINS[self.domain].observation),))
+
+    @property
+    def action_dim(self) -> int:
+        """Values of an action, A."""
+        return SIMULATED_DOMAINS[self.domain].action_dim
+
+    @property
+    def step_limit(self) -> int:
+        """Steps after which an episode is truncated."""
+        return self.max_episode_steps or SIMULATED_DOMAINS[self.domain].max_episode_steps

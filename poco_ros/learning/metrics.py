@@ -1,0 +1,90 @@
+"""Metrics of a run: ``metrics.csv`` for people and plots, TensorBoard for looking on."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from poco_ros.core.files import write_atomic
+
+METRICS = (
+    "actor/clone_loss", "critic/loss", "critic/q", "critic/target", "poco/posterior_loss",
+    "poco/unclipped_loss", "poco/clip_fraction", "poco/effective_candidates", "poco/q_gain",
+    "poco/q_spread",
+)
+"""Every metric that an agent may report, in the order of the columns."""
+
+PROGRESS = ("minutes", "stage", "updates", "environment_steps", "episodes", "success_rate",
+            "updates_per_second", "steps_per_second")
+"""The columns before them: where the run stood. ``success_rate`` is over recent episodes."""
+
+
+class MetricsLog:
+    """Averages the metrics of many updates into one row."""
+
+    def __init__(self, folder: Path, updates: int) -> None:
+        """Append to ``folder/metrics.csv``; rows of updates that a crash undid are removed."""
+        self.path = folder / "metrics.csv"
+        self._sums: dict[str, float] = {}
+        self._count = 0
+        rows = [row for row in read_rows(self.path) if int(row["updates"]) <= updates]
+        self.minutes_before = float(rows[-1]["minutes"]) if rows else 0.0
+        text = io.StringIO()
+        writer = csv.DictWriter(text, PROGRESS + METRICS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.path, text.getvalue())
+        self._stream = open(self.path, "a", newline="")  # noqa: SIM115  (closed by close)
+        self._writer = csv.DictWriter(self._stream, PROGRESS + METRICS)
+        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates)
+
+    def add(self, metrics: Mapping[str, float]) -> None:
+        """Take the metrics of one update."""
+        for name, value in metrics.items():
+            self._sums[name] = self._sums.get(name, 0.0) + value
+        self._count += 1
+
+    @property
+    def count(self) -> int:
+        """Updates since the last row."""
+        return self._count
+
+    def means(self) -> dict[str, float]:
+        """Return the averages since the last row."""
+        return {name: total / self._count for name, total in self._sums.items()}
+
+    def write(self, progress: Mapping[str, object]) -> dict[str, float]:
+        """Write a row with the averages since the last one; return them."""
+        means = self.means()
+        row = {**progress, **{name: f"{value:.6g}" for name, value in means.items()}}
+        self._writer.writerow(row)
+        self._stream.flush()
+        step = int(str(progress["updates"]))
+        for name, value in means.items():
+            self._board.add_scalar(name, value, step)
+        for name in ("success_rate", "environment_steps", "updates_per_second"):
+            if progress.get(name) not in (None, ""):
+                self._board.add_scalar(f"run/{name}", float(str(progress[name])), step)
+        self._sums, self._count = {}, 0
+        return means
+
+    def add_evaluation(self, success_rate: float, environment_steps: int) -> None:
+        """Show an evaluation on the board, over steps of the environment."""
+        self._board.add_scalar("evaluation/success_rate", success_rate, environment_steps)
+
+    def close(self) -> None:
+        """Flush and close both files."""
+        self._stream.close()
+        self._board.close()
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, [] when it is absent; a torn last line is left out."""
+    if not path.exists():
+        return []
+    with open(path, newline="") as stream:
+        return [row for row in csv.DictReader(stream) if None not in row.values()]

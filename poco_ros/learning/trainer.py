@@ -1,0 +1,252 @@
+"""The trainer: stages, the schedule of updates, and a state that can stop at any moment.
+
+Episodes are trained on strictly in their order: all updates that episode k owes are done before
+episode k + 1 enters the replay. So the weights after k episodes are a function of the data and the
+seed, whatever the timing, and a run in the ROS graph, one in a single process and one that was
+killed and resumed are the same run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from poco_ros.core.episode import Episode
+from poco_ros.core.errors import CheckpointError, DataError
+from poco_ros.learning.agents import Batch, Phase, make_agent
+from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.replay import Replay
+
+MINIMUM_STD = 1e-4
+"""An observation entry that varies less than this in the demonstrations is left unscaled."""
+
+
+class Trainer:
+    """Owns the agent, the replay and the schedule. Call :meth:`work` while :meth:`work_due`."""
+
+    def __init__(self, agent: AgentConfig, train: TrainConfig, spec: PolicySpec, seed: int,
+                 demonstrations: Sequence[Episode]) -> None:
+        """Start a fresh run.
+
+        Raises:
+            DataError: demonstrations are missing although an offline stage is wanted, or have
+                other sizes than ``spec``.
+        """
+        if train.offline_steps and not any(episode.trainable for episode in demonstrations):
+            raise DataError(f"offline_steps is {train.offline_steps} but there are no"
+                            " demonstrations; make some (poco data) or set offline_steps to 0")
+        self.agent_config, self.config, self.spec, self.seed = agent, train, spec, seed
+        self.agent = make_agent(agent, spec, seed, train.device)
+        self.replay = Replay(spec.observation.size, spec.action_dim, train.replay_capacity,
+                             demonstrations)
+        self.demonstrations_digest = digest(demonstrations)
+        self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.offline_updates = 0
+        self.online_updates = 0
+        self.episodes_trained = 0
+        self.episodes_ingested = 0
+        self.steps_ingested = 0
+        self._queue: deque[Episode] = deque()
+        if agent.normalize_observations and demonstrations:
+            rows = np.concatenate([e.observations for e in demonstrations if e.trainable])
+            mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
+            self.agent.set_normalizer(mean, np.where(std < MINIMUM_STD, 1.0, std))
+
+    # -- where the run stands ---------------------------------------------------------------
+
+    @property
+    def updates(self) -> int:
+        """Gradient updates done, over all stages; the version of the current weights."""
+        return self.offline_updates + self.online_updates
+
+    @property
+    def environment_steps(self) -> int:
+        """Online steps to learn from, handed over so far, queued ones included."""
+        queued = sum(len(episode) for episode in self._queue if episode.trainable)
+        return self.steps_ingested + queued
+
+    @property
+    def episodes_added(self) -> int:
+        """Online episodes handed over so far, queued ones included."""
+        return self.episodes_ingested + len(self._queue)
+
+    @property
+    def stage(self) -> str:
+        """``offline``, ``warmup``, ``online`` or ``finished``."""
+        if self.offline_updates < self.config.offline_steps:
+            return "offline"
+        if self.finished:
+            return "finished"
+        return "warmup" if self.online_updates < self.config.critic_warmup else "online"
+
+    @property
+    def finished(self) -> bool:
+        """Whether all online steps are made and all their updates done."""
+        return (self.offline_updates >= self.config.offline_steps
+                and self.steps_ingested >= self.config.online_steps and not self._owed)
+
+    def updates_due(self, steps: int) -> int:
+        """Return how many online updates ``steps`` steps of the environment ask for, in all.
+
+        ``warmup_utd`` a step until the critic is warm, then ``utd`` a step.
+        """
+        warmup, rate = self.config.critic_warmup, self.config.warmup_utd
+        warm = min(warmup, int(rate * steps))
+        return warm + int(self.config.utd * max(0.0, steps - warmup / rate))
+
+    @property
+    def _owed(self) -> int:
+        """Updates that the episodes in the replay still ask for."""
+        return max(0, self.updates_due(self.steps_ingested) - self.online_updates)
+
+    @property
+    def updates_owed(self) -> int:
+        """Updates due for everything handed over so far and not done yet."""
+        offline = max(0, self.config.offline_steps - self.offline_updates)
+        return offline + max(0, self.updates_due(self.environment_steps) - self.online_updates)
+
+    # -- work -------------------------------------------------------------------------------
+
+    def check_episode(self, episode: Episode) -> None:
+        """Raise DataError when the episode has other sizes than the policy."""
+        sizes = episode.observations.shape[1], episode.actions.shape[1]
+        expected = self.spec.observation.size, self.spec.action_dim
+        if sizes != expected:
+            raise DataError(f"episode {episode.id}: observations and actions have sizes {sizes},"
+                            f" the policy of task {self.spec.task!r} has {expected}")
+
+    def add_episode(self, episode: Episode) -> None:
+        """Queue an online episode; it enters the replay when the ones before it are done with.
+
+        Raises:
+            DataError: other sizes than the policy's; nothing has changed then.
+        """
+        self.check_episode(episode)
+        self._queue.append(episode)
+
+    def work_due(self) -> bool:
+        """Return whether :meth:`work` has an update to do; episodes without any are passed."""
+        if self.offline_updates < self.config.offline_steps:
+            return True
+        while not (len(self.replay) and self._owed):
+            self.episodes_trained = self.episodes_ingested
+            if not self._queue:
+                return False
+            episode = self._queue.popleft()
+            if episode.trainable:
+                self.replay.add(episode)
+                self.steps_ingested += len(episode)
+            self.episodes_ingested += 1
+        return True
+
+    def work(self) -> dict[str, float]:
+        """Do one update and return its metrics.
+
+        Raises:
+            RuntimeError: none is due; ask :meth:`work_due` first.
+            CheckpointError: the update made weights that are not finite.
+        """
+        if not self.work_due():
+            raise RuntimeError("no update is due; ask work_due() first")
+        offline = self.offline_updates < self.config.offline_steps
+        if offline:
+            clone = self.config.offline_objective == "bc"
+            phase = Phase.CLONE if clone else Phase.FULL
+        else:
+            warm = self.online_updates >= self.config.critic_warmup
+            phase = Phase.FULL if warm else Phase.CRITIC
+        chunks = self.replay.sample(self.generator, self.agent_config.batch_size,
+                                    self.agent_config.chunk_horizon, self.agent_config.gamma)
+        metrics = self.agent.update(Batch.of(chunks, self.agent.mean, self.agent.std), phase)
+        if offline:
+            self.offline_updates += 1
+        else:
+            self.online_updates += 1
+        return {name: float(value) for name, value in metrics.items()}
+
+    def policy(self) -> Policy:
+        """Return the acting policy; its version is the number of updates done."""
+        return self.agent.policy(self.updates)
+
+    # -- stop and go on ---------------------------------------------------------------------
+
+    def start_from(self, policy: Policy, source: str) -> None:
+        """Begin the online stage from the weights of ``policy``; the offline stage is skipped.
+
+        Raises:
+            CheckpointError: another architecture, observation or task.
+        """
+        self.agent.load_policy(policy, source)
+        self.offline_updates = self.config.offline_steps
+
+    def save(self, folder: str | Path) -> Path:
+        """Write a checkpoint (atomic; OSError leaves the old one whole)."""
+        words: dict[str, Any] = {
+            "spec": self.spec.to_json(),
+            "algorithm": self.agent_config.algorithm,
+            "seed": self.seed,
+            "offline_updates": self.offline_updates,
+            "online_updates": self.online_updates,
+            "episodes_ingested": self.episodes_ingested,
+            "demonstrations": self.demonstrations_digest,
+            "generator": self.generator.bit_generator.state,
+        }
+        return save_checkpoint(folder, f"{self.updates:09d}", self.agent.state(), words)
+
+    def resume(self, folder: str | Path, episodes: Sequence[Episode]) -> None:
+        """Go on exactly where :meth:`save` left off; call on a fresh trainer.
+
+        ``episodes`` are all online episodes stored so far, in order: those of the checkpoint go
+        straight into the replay, later ones are queued.
+
+        Raises:
+            CheckpointError: no whole checkpoint, another architecture, seed, data or fewer
+                episodes than it was trained on; this trainer is unchanged then.
+        """
+        saved = load_checkpoint(folder)
+        self._check(saved, len(episodes))
+        words = saved.words
+        self.agent.load_state(saved.tensors, saved.source)
+        self.generator.bit_generator.state = words["generator"]
+        self.offline_updates, self.online_updates = (words["offline_updates"],
+                                                     words["online_updates"])
+        count = words["episodes_ingested"]
+        for episode in episodes[:count]:
+            if episode.trainable:
+                self.replay.add(episode)
+                self.steps_ingested += len(episode)
+            self.episodes_ingested += 1
+        self.episodes_trained = count - 1 if self._owed else count
+        for episode in episodes[count:]:
+            self.add_episode(episode)
+
+    def _check(self, saved: Checkpoint, episodes: int) -> None:
+        ours = {"spec": self.spec.to_json(), "algorithm": self.agent_config.algorithm,
+                "seed": self.seed, "demonstrations": self.demonstrations_digest}
+        for key, value in ours.items():
+            if saved.words.get(key) != value:
+                raise CheckpointError(f"{saved.source}: {key} was {saved.words.get(key)}, now it"
+                                      f" is {value}; resume with the settings of the run, or"
+                                      " start a new run folder")
+        if episodes < saved.words["episodes_ingested"]:
+            raise CheckpointError(
+                f"{saved.source}: was trained on {saved.words['episodes_ingested']} episodes, only"
+                f" {episodes} are stored; the episode folder is incomplete")
+
+
+def digest(episodes: Sequence[Episode]) -> str:
+    """Return a checksum of what demonstrations hold, to notice other data on resume."""
+    found = hashlib.sha256()
+    for episode in episodes:
+        found.update(episode.id.encode())
+        found.update(episode.observations.tobytes())
+        found.update(episode.actions.tobytes())
+        found.update(episode.rewards.tobytes())
+    return found.hexdigest()

@@ -1,0 +1,162 @@
+"""The folder of a run: what is in it and under which names.
+
+::
+
+    config.yaml        the resolved preset
+    run.json           seed, command, git revision, versions, host
+    demonstrations/    what the policy is cloned from, when it was made for this run
+    episodes/          online episodes, one file each, in order
+    checkpoint/        the newest training checkpoint
+    policies/          acting policies: cloned, steps-000002500, ..., latest
+    metrics.csv        a row every `log_every` updates
+    evaluations.csv    a row an evaluation
+    tensorboard/
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+
+from poco_ros import __version__
+from poco_ros.core import config
+from poco_ros.core.config import load
+from poco_ros.core.errors import ConfigError
+from poco_ros.core.files import write_atomic
+from poco_ros.learning.policy import Policy
+from poco_ros.preset import Preset
+
+CLONED = "cloned"
+EVALUATION_COLUMNS = ("policy", "environment_steps", "updates", "minutes", "successes",
+                      "episodes", "success_rate", "seed")
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run, and the small files in it."""
+
+    path: Path
+
+    @property
+    def config(self) -> Path:
+        """The resolved preset."""
+        return self.path / "config.yaml"
+
+    @property
+    def episodes(self) -> Path:
+        """Folder of the online episodes."""
+        return self.path / "episodes"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Folder of the training checkpoint."""
+        return self.path / "checkpoint"
+
+    @property
+    def policies(self) -> Path:
+        """Folder of the acting policies."""
+        return self.path / "policies"
+
+    @property
+    def evaluations(self) -> Path:
+        """Table of the evaluations."""
+        return self.path / "evaluations.csv"
+
+    def begin(self, preset: Preset, seed: int) -> None:
+        """Write what defines the run; a folder that holds another run is refused.
+
+        Raises:
+            ConfigError: the folder was begun with other settings or another seed.
+        """
+        self.path.mkdir(parents=True, exist_ok=True)
+        if self.config.exists():
+            before = self.load_preset()
+            if before.task != preset.task or before.agent != preset.agent or \
+                    before.demonstrations != preset.demonstrations:
+                raise ConfigError(f"{self.path}: holds a run with other settings (compare"
+                                  f" {self.config}); name another run folder")
+            if self.seed() != seed:
+                raise ConfigError(f"{self.path}: holds a run with seed {self.seed()}, not {seed};"
+                                  " name another run folder")
+        write_atomic(self.config, config.to_yaml(preset))
+        run_file = self.path / "run.json"
+        if not run_file.exists():
+            write_atomic(run_file, json.dumps({"seed": seed, **provenance()}, indent=1) + "\n")
+
+    def load_preset(self) -> Preset:
+        """Return the preset that the run was begun with."""
+        return load(Preset, self.config)
+
+    def seed(self) -> int:
+        """Return the seed that the run was begun with."""
+        return int(json.loads((self.path / "run.json").read_text())["seed"])
+
+    def save_policy(self, policy: Policy, name: str) -> Path:
+        """Write an acting policy (atomic) and return its path."""
+        path = self.policies / f"{name}.safetensors"
+        write_atomic(path, policy.to_bytes())
+        return path
+
+    def load_policy(self, name: str) -> Policy:
+        """Read an acting policy by name; CheckpointError when it is broken."""
+        path = self.policies / f"{name}.safetensors"
+        return Policy.from_bytes(path.read_bytes(), str(path))
+
+    def add_evaluation(self, row: dict[str, object]) -> None:
+        """Add a row to the table of evaluations; the same policy and seed replace their row."""
+        rows = [r for r in self.read_evaluations()
+                if (r["policy"], r["seed"]) != (str(row["policy"]), str(row["seed"]))]
+        rows.append({key: str(row[key]) for key in EVALUATION_COLUMNS})
+        rows.sort(key=lambda r: int(r["environment_steps"]))
+        text = io.StringIO()
+        writer = csv.DictWriter(text, EVALUATION_COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+        write_atomic(self.evaluations, text.getvalue())
+
+    def read_evaluations(self) -> list[dict[str, str]]:
+        """Return the rows of the table of evaluations, by steps."""
+        if not self.evaluations.exists():
+            return []
+        with open(self.evaluations, newline="") as stream:
+            return list(csv.DictReader(stream))
+
+
+def provenance() -> dict[str, object]:
+    """Return what else decides a result: code, versions, command, machine."""
+    return {
+        "poco_ros": __version__,
+        "git_revision": git_revision(),
+        "command": sys.argv,
+        "began": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+        "python": platform.python_version(),
+        "versions": {name: _version(name) for name in
+                     ("torch", "numpy", "mujoco", "ogbench", "robosuite")},
+        "machine": platform.machine(),
+    }
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "not installed"
+
+
+def git_revision() -> str:
+    """Return the revision of the checkout, with ``+changes`` when it differs; else ``unknown``."""
+    folder = Path(__file__).resolve().parent
+    try:
+        found = subprocess.run(["git", "describe", "--always", "--abbrev=40", "--dirty=+changes"],
+                               cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return found.stdout.strip()

@@ -1,0 +1,171 @@
+"""A training run on disk: the trainer, the episodes, the checkpoint and the log together.
+
+``poco train`` and the ``learner`` node are two shells around this object: one brings episodes from
+environments in worker processes, the other from the ROS graph.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from pathlib import Path
+
+from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import CheckpointError
+from poco_ros.data import load_demonstrations
+from poco_ros.learning.checkpoint import has_checkpoint
+from poco_ros.learning.metrics import MetricsLog
+from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.trainer import Trainer
+from poco_ros.preset import Preset
+from poco_ros.run_folder import CLONED, RunFolder
+
+RECENT_EPISODES = 50
+"""The running success rate is over this many of the last online episodes."""
+
+
+def policy_spec(preset: Preset) -> PolicySpec:
+    """Return the policy that a preset asks for."""
+    agent, task = preset.agent, preset.task
+    return PolicySpec(task.name, task.observation, task.action_dim, agent.chunk_horizon,
+                      agent.hidden_dim, agent.num_layers, agent.activation, agent.flow_steps)
+
+
+class TrainingRun:
+    """See the module. Open one with :func:`open_run`."""
+
+    def __init__(self, preset: Preset, folder: RunFolder, trainer: Trainer,
+                 store: EpisodeStore) -> None:
+        self.preset, self.folder, self.trainer, self.store = preset, folder, trainer, store
+        self.log = MetricsLog(folder.path, trainer.updates)
+        self.last_metrics: dict[str, float] = {}
+        self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
+        for number in range(max(0, len(store) - RECENT_EPISODES), len(store)):
+            self._recent.append(store[number].success)
+        self._begun = time.monotonic()
+        self._row_at, self._row_steps = self._begun, trainer.environment_steps
+        self._saved_updates = trainer.updates
+        self.updates_per_second = 0.0
+        self.steps_per_second = 0.0
+
+    @property
+    def minutes(self) -> float:
+        """Minutes that the run has taken, earlier sittings included."""
+        return self.log.minutes_before + (time.monotonic() - self._begun) / 60.0
+
+    @property
+    def success_rate(self) -> float:
+        """Share of successes among the recent online episodes; nan before the first."""
+        return sum(self._recent) / len(self._recent) if self._recent else float("nan")
+
+    def store_episode(self, episode: Episode) -> bool:
+        """Make an online episode durable, then hand it to the trainer; False if it was there.
+
+        Raises:
+            DataError: not this run's sizes; nothing is stored.
+            OSError: the disk is full; nothing is stored.
+        """
+        self.trainer.check_episode(episode)
+        if not self.store.add(episode):
+            return False
+        self.trainer.add_episode(episode)
+        self._recent.append(episode.outcome == Outcome.SUCCESS)
+        return True
+
+    def work_due(self) -> bool:
+        """Return whether :meth:`work` has an update to do."""
+        return self.trainer.work_due()
+
+    def work(self) -> None:
+        """Do one update; log, and save when it is time."""
+        offline = self.trainer.stage == "offline"
+        self.log.add(self.trainer.work())
+        if offline and self.trainer.stage != "offline":
+            self._write_row()
+            self.folder.save_policy(self.trainer.policy(), CLONED)
+            self.save()
+        elif self.log.count >= self.preset.train.log_every:
+            self._write_row()
+        if self.trainer.updates - self._saved_updates >= self.preset.train.checkpoint_every:
+            self.save()
+
+    def _write_row(self) -> None:
+        now, trainer = time.monotonic(), self.trainer
+        elapsed = max(now - self._row_at, 1e-9)
+        self.updates_per_second = self.log.count / elapsed
+        self.steps_per_second = (trainer.environment_steps - self._row_steps) / elapsed
+        self._row_at, self._row_steps = now, trainer.environment_steps
+        self.last_metrics = self.log.write({
+            "minutes": f"{self.minutes:.3f}", "stage": trainer.stage, "updates": trainer.updates,
+            "environment_steps": trainer.environment_steps, "episodes": trainer.episodes_added,
+            "success_rate": f"{self.success_rate:.3f}" if self._recent else "",
+            "updates_per_second": f"{self.updates_per_second:.2f}",
+            "steps_per_second": f"{self.steps_per_second:.2f}"})
+
+    def save(self) -> None:
+        """Write the checkpoint and the latest acting policy.
+
+        Raises:
+            OSError: the disk is full; the old checkpoint is whole.
+        """
+        self._saved_updates = self.trainer.updates  # on failure: not again at every update
+        self.trainer.save(self.folder.checkpoint)
+        self.folder.save_policy(self.trainer.policy(), "latest")
+
+    def close(self) -> None:
+        """Save if anything changed, and close the log."""
+        try:
+            if self.trainer.updates != self._saved_updates:
+                self.save()
+        finally:
+            if self.log.count:
+                self._write_row()
+            self.log.close()
+
+
+def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "") -> TrainingRun:
+    """Begin a run in ``run_dir``, or go on where the run in it stopped.
+
+    Args:
+        preset: what to do.
+        run_dir: folder of the run; see :mod:`poco_ros.run_folder`.
+        seed: of everything random in the run.
+        checkpoint: an acting policy (.safetensors) from which the online stage begins, or a run
+            folder whose latest policy is taken; ignored when the run itself goes on.
+
+    Raises:
+        ConfigError, DataError, CheckpointError: what is wrong, where, and what to do.
+    """
+    import torch
+
+    torch.set_num_threads(preset.train.threads)
+    folder = RunFolder(Path(run_dir))
+    folder.begin(preset, seed)
+    demonstrations = load_demonstrations(preset.demonstrations, preset.task)
+    trainer = Trainer(preset.agent, preset.train, policy_spec(preset), seed, demonstrations)
+    store = EpisodeStore(folder.episodes)
+    if has_checkpoint(folder.checkpoint):
+        trainer.resume(folder.checkpoint, list(store))
+    else:
+        if checkpoint:
+            trainer.start_from(*read_policy(checkpoint))
+            folder.save_policy(trainer.policy(), CLONED)
+        for episode in store:
+            trainer.add_episode(episode)
+    return TrainingRun(preset, folder, trainer, store)
+
+
+def read_policy(path: str | Path) -> tuple[Policy, str]:
+    """Return a policy and its source, from a policy file or from a run folder.
+
+    Raises:
+        CheckpointError: there is none, or it is broken.
+    """
+    found = Path(path)
+    if found.is_dir():
+        found = found / "policies" / "latest.safetensors"
+    if not found.is_file():
+        raise CheckpointError(f"{path}: no policy there; give a .safetensors file of a policy or"
+                              " the folder of a run")
+    return Policy.from_bytes(found.read_bytes(), str(found)), str(found)

@@ -1,0 +1,111 @@
+"""What POCO does to a policy: it climbs, it keeps modes, and it does not chase false spikes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from learning_support import agent_for, bandit_batch, samples
+from torch import Tensor
+
+from poco_ros.learning.agents import Phase, Poco
+from poco_ros.learning.config import AgentConfig
+
+MODES = (-0.6, 0.0, 0.6)
+
+
+class KnownCritic(torch.nn.Module):
+    """A critic that is a given function of the chunk, so that only the actor's part is tried."""
+
+    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.function = function
+
+    def mean_of_candidates(self, observations: Tensor, candidates: Tensor) -> Tensor:
+        return self.function(candidates[..., 0])
+
+
+def actions(generator: np.random.Generator, count: int) -> np.ndarray:
+    """Demonstrations: three modes of equal share, deviation 0.04."""
+    return (generator.choice(MODES, count) + 0.04 * generator.standard_normal(count))[:, None]
+
+
+def cloned(**settings: object) -> tuple[Poco, np.random.Generator]:
+    config = AgentConfig(**{"chunk_horizon": 1, "hidden_dim": 64, "num_layers": 3,  # type: ignore
+                            "lr": 1e-3, "num_candidates": 16, "eta": 0.1,
+                            "posterior_batch": 64, **settings})
+    agent = agent_for(config)
+    assert isinstance(agent, Poco)
+    generator = np.random.default_rng(0)
+    for _ in range(1500):
+        agent.update(bandit_batch(actions(generator, 256), np.zeros(256)), Phase.CLONE)
+    return agent, generator
+
+
+def fine_tune(agent: Poco, generator: np.random.Generator, critic: Callable[[Tensor], Tensor],
+              updates: int) -> None:
+    agent.critic = KnownCritic(critic)  # type: ignore[assignment]
+    for _ in range(updates):
+        agent.update_actor(bandit_batch(actions(generator, 256), np.zeros(256)),
+                           with_posterior=True)
+
+
+def shares(drawn: np.ndarray) -> np.ndarray:
+    """Return the share of samples nearest to each mode and within 0.2 of it."""
+    distance = np.abs(drawn[:, :1] - np.array(MODES))
+    near = distance.argmin(axis=1)
+    return np.array([np.mean((near == m) & (distance[:, m] < 0.2)) for m in range(len(MODES))])
+
+
+def test_reward_rises_and_no_good_mode_is_lost() -> None:
+    """Two of three modes pay: the third shrinks, the two good ones both stay."""
+    agent, generator = cloned(zeta=1.0, beta=2.0)
+
+    def reward(a: Tensor) -> Tensor:
+        return (a.abs() > 0.3).float()
+
+    before = samples(agent, 4000)
+    fine_tune(agent, generator, reward, 1500)
+    after = samples(agent, 4000)
+    gain = np.mean(np.abs(after) > 0.3) - np.mean(np.abs(before) > 0.3)
+    assert gain > 0.1, f"the share of rewarded actions rose only by {gain:.2f}"
+    low, bad, high = shares(after)
+    assert low > 0.25 and high > 0.25, f"a good mode was lost: {low:.2f}, {high:.2f}"
+    assert bad < shares(before)[1] - 0.1
+
+
+def test_whole_loop_learns_the_rewarded_mode_from_its_own_samples() -> None:
+    """Critic learned from rewards, policy from the critic, data from the policy."""
+    agent, generator = cloned(zeta=1.0, beta=2.0, eta=0.05)
+    data, rewards = actions(generator, 1000), np.zeros(1000)
+    rewards = (np.abs(data[:, 0] - 0.6) < 0.2).astype(np.float64)
+    before = np.mean(np.abs(samples(agent, 2000)[:, 0] - 0.6) < 0.2)
+    for round_number in range(12):
+        drawn = samples(agent, 200, seed=round_number)
+        data = np.concatenate((data, drawn))
+        rewards = np.concatenate((rewards, np.abs(drawn[:, 0] - 0.6) < 0.2))
+        for update in range(100):
+            rows = generator.integers(0, len(data), 128)
+            phase = Phase.CRITIC if round_number < 3 else Phase.FULL
+            agent.update(bandit_batch(data[rows], rewards[rows]), phase)
+    after = np.mean(np.abs(samples(agent, 2000)[:, 0] - 0.6) < 0.2)
+    assert after > before + 0.25, f"{before:.2f} -> {after:.2f}"
+
+
+def test_a_false_spike_far_from_the_data_moves_the_clipped_policy_little() -> None:
+    """A critic that is wrong beyond 0.8, where no data lie, and silent everywhere else.
+
+    The unclipped policy, shown beside it, runs there; the clipped one stays with the data.
+    """
+
+    def spike(a: Tensor) -> Tensor:
+        return torch.relu(a - 0.75) * 20.0
+
+    outside = {}
+    for name, zeta in (("clipped", 0.05), ("unclipped", 0.0)):
+        agent, generator = cloned(zeta=zeta, beta=10.0, eta=0.01)
+        fine_tune(agent, generator, spike, 1000)
+        outside[name] = np.mean(samples(agent, 4000)[:, 0] > 0.8)
+    assert outside["clipped"] < 0.02, outside
+    assert outside["unclipped"] > 0.25, outside
