@@ -1,8 +1,8 @@
 """Which processes make a graph: one list, read by ``launch/*.launch.py`` and by ``poco launch``.
 
-A graph is a function from its arguments to its nodes. The arguments are declared once, as settings,
-so ``ros2 launch poco_ros sim_scene.launch.py --show-args`` and ``poco launch sim_scene --help``
-tell the same. To add a graph: a settings class, a function, and a line in :data:`GRAPHS`.
+A graph is a function from its arguments to its nodes. The arguments are declared once, as
+settings, so ``ros2 launch poco_ros sim_scene.launch.py --show-args`` and ``poco launch sim_scene
+--help`` tell the same. To add a graph: a settings class, a function, a line in :data:`GRAPHS`.
 """
 
 from __future__ import annotations
@@ -21,19 +21,12 @@ from poco_ros.core.errors import ConfigError
 from poco_ros.core.files import write_atomic
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.preset import find_preset, load_preset
+from poco_ros.processes import LEARNER_NICENESS
 
 T = TypeVar("T")
 Parameter = str | int | float | bool
 
-REFUSED = 2
-"""Exit code of a node that refuses its settings: starting it again would not help."""
-LEARNER_NICENESS = 10
-"""Keeps ticks and chunks on time beside a learner that uses every core it finds."""
-STOP_PATIENCE = 60.0
-"""How long a node may take to save after SIGINT before stronger means [s]."""
-RESPAWN_DELAY = 1.0
-"""Pause before a node that died is started again [s]."""
-
+AUTO = "auto"
 RECORDED = ("joint_states", "features", "action_chunk", "executed_action", "reward", "episode",
             "learner_status", "diagnostics", "clock")
 """Topics of a recording; weights are left out, they are in the checkpoints."""
@@ -75,12 +68,12 @@ class SimSceneArguments:
     """Arguments of the simulated graph: a robot in simulation that learns while it works."""
 
     task: str = setting(
-        "", "simulated domain; empty: the preset's, or cube-single when no preset is given",
-        choices=("", *SIMULATED_DOMAINS))
+        AUTO, "simulated domain; auto: the preset's, or cube-single when no preset is named",
+        choices=(AUTO, *SIMULATED_DOMAINS))
     task_number: int = setting(0, "single-task variant of the domain; 0: the preset's",
                                minimum=0, maximum=5)
     preset: str = setting(
-        "", "name of a preset in config/, or the path of one; empty: cpu_<task>")
+        AUTO, "name of a preset in config/, or the path of one; auto: cpu_<task>")
     seed: int = setting(0, "seed of the run: resets, noise, learning", minimum=0)
     pace: str = setting("lockstep", "lockstep: as fast as it goes, reproducible; realtime: at the"
                         " control rate of the task", choices=("lockstep", "realtime"))
@@ -104,13 +97,14 @@ def resolve(arguments: SimSceneArguments) -> SimSceneArguments:
     Raises:
         ConfigError: no such preset, a bad one, or no such checkpoint.
     """
-    domain = arguments.task or "cube-single"
-    path = find_preset(arguments.preset or f"cpu_{domain.replace('-', '_')}").resolve()
+    domain = "cube-single" if arguments.task == AUTO else arguments.task
+    name = f"cpu_{domain.replace('-', '_')}" if arguments.preset == AUTO else arguments.preset
+    path = find_preset(name).resolve()
     task = load_preset(path).task
     overrides: dict[str, Any] = {}
-    if arguments.task and arguments.task != task.domain:
+    if arguments.task not in (AUTO, task.domain):
         overrides["domain"] = arguments.task
-    if arguments.task_number and arguments.task_number != task.number:
+    if arguments.task_number not in (0, task.number):
         overrides["number"] = arguments.task_number
     preset = load_preset(path, {"task": overrides})
 
@@ -205,20 +199,6 @@ def split_assignments(assignments: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{name}:= is given twice: {texts[name]!r} and {text!r}")
         texts[name] = text
     return texts
-
-
-def process_prefix(nice: int) -> list[str]:
-    """Return the command that comes before a node's: its niceness, and how it is tied to us.
-
-    ``setpriv`` asks the kernel to send SIGINT to the node when whoever started it dies, even by
-    SIGKILL; the node then saves and exits instead of being left behind.
-    """
-    prefix = []
-    if shutil.which("setpriv"):
-        prefix += ["setpriv", "--pdeathsig", "INT"]
-    if nice:
-        prefix += ["nice", "-n", str(nice)]
-    return prefix
 
 
 def bag_command(run_dir: str) -> list[str] | None:

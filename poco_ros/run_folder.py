@@ -34,9 +34,21 @@ from poco_ros.core.files import write_atomic
 from poco_ros.learning.policy import Policy
 from poco_ros.preset import Preset
 
-CLONED = "cloned"
+CLONED, FINETUNED = "cloned", "finetuned"
+"""Names of the policies before the first and after the last step of the online stage."""
 EVALUATION_COLUMNS = ("policy", "environment_steps", "updates", "minutes", "successes",
                       "episodes", "success_rate", "seed")
+
+
+def snapshot_name(environment_steps: int) -> str:
+    """Return the name of the policy that has learned from so many online steps."""
+    return f"steps-{environment_steps:09d}"
+
+
+def steps_of(name: str) -> int | None:
+    """Return the steps of a snapshot's name, None for any other policy."""
+    digits = name.removeprefix("steps-")
+    return int(digits) if name != digits and digits.isdigit() else None
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policy import Policy, PolicySpec
 from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import Preset
-from poco_ros.run_folder import CLONED, RunFolder
+from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, snapshot_name
 
 RECENT_EPISODES = 50
 """The running success rate is over this many of the last online episodes."""
@@ -46,6 +46,7 @@ class TrainingRun:
         self._begun = time.monotonic()
         self._row_at, self._row_steps = self._begun, trainer.environment_steps
         self._saved_updates = trainer.updates
+        self._finished = False
         self.updates_per_second = 0.0
         self.steps_per_second = 0.0
 
@@ -74,8 +75,20 @@ class TrainingRun:
         return True
 
     def work_due(self) -> bool:
-        """Return whether :meth:`work` has an update to do."""
-        return self.trainer.work_due()
+        """Return whether :meth:`work` has an update to do.
+
+        When the updates of an episode have just been finished, and an evaluation is due by its
+        steps, the acting policy of this moment is kept under ``policies/``.
+        """
+        before = self.trainer.steps_trained
+        due = self.trainer.work_due()
+        after, every = self.trainer.steps_trained, self.preset.train.eval_every
+        if every and after // every > before // every:
+            self.folder.save_policy(self.trainer.policy(), snapshot_name(after))
+        if self.trainer.finished and not self._finished:
+            self._finished = True
+            self.folder.save_policy(self.trainer.policy(), FINETUNED)
+        return due
 
     def work(self) -> None:
         """Do one update; log, and save when it is time."""
@@ -104,7 +117,7 @@ class TrainingRun:
             "steps_per_second": f"{self.steps_per_second:.2f}"})
 
     def save(self) -> None:
-        """Write the checkpoint and the latest acting policy.
+        """Write the checkpoint, and the acting policy of this moment under ``latest``.
 
         Raises:
             OSError: the disk is full; the old checkpoint is whole.

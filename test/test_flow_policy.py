@@ -87,7 +87,7 @@ def test_policy_bytes_round_trip_and_carry_their_specification() -> None:
 @pytest.mark.parametrize("cut", [0, 4, 100, -1])
 def test_truncated_policy_is_refused_by_name(cut: int) -> None:
     content = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(1).to_bytes()
-    with pytest.raises(CheckpointError, match="weights.safetensors"):
+    with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
         Policy.from_bytes(content[:cut], "weights.safetensors")
 
 

@@ -85,7 +85,7 @@ def test_whole_loop_learns_the_rewarded_mode_from_its_own_samples() -> None:
         drawn = samples(agent, 200, seed=round_number)
         data = np.concatenate((data, drawn))
         rewards = np.concatenate((rewards, np.abs(drawn[:, 0] - 0.6) < 0.2))
-        for update in range(100):
+        for _ in range(100):
             rows = generator.integers(0, len(data), 128)
             phase = Phase.CRITIC if round_number < 3 else Phase.FULL
             agent.update(bandit_batch(data[rows], rewards[rows]), phase)

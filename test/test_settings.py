@@ -69,7 +69,7 @@ def test_a_wrong_file_is_refused_with_file_key_and_expectation(
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="nowhere.yaml: no such configuration file"):
+    with pytest.raises(ConfigError, match=r"nowhere\.yaml: no such configuration file"):
         load(Outer, tmp_path / "nowhere.yaml")
 
 

@@ -28,7 +28,7 @@ def trainer(train: TrainConfig = TRAIN, agent: AgentConfig = AGENT, seed: int = 
     return Trainer(agent, train, spec_for(agent, 3, 2, "task"), seed, DEMONSTRATIONS)
 
 
-def run(subject: Trainer, episodes: list[Episode], from_update: int = 0) -> list[bytes]:
+def run(subject: Trainer, episodes: list[Episode]) -> list[bytes]:
     """Add all episodes and work until nothing is due; return the weights after each update."""
     for episode in episodes[subject.episodes_added:]:
         subject.add_episode(episode)
@@ -42,6 +42,12 @@ def run(subject: Trainer, episodes: list[Episode], from_update: int = 0) -> list
 def states_equal(a: Trainer, b: Trainer) -> bool:
     left, right = a.agent.state(), b.agent.state()
     return left.keys() == right.keys() and all(torch.equal(left[k], right[k]) for k in left)
+
+
+def acting(subject: Trainer) -> dict[int, bytes]:
+    """Return the policies with which the next episodes act."""
+    return {number: policy.to_bytes() for number in range(len(EPISODES) + 2)
+            if (policy := subject.acting_policy(number)) is not None}
 
 
 def test_schedule_offline_then_warmup_then_online_then_finished() -> None:
@@ -80,7 +86,7 @@ def test_result_does_not_depend_on_when_episodes_arrive() -> None:
 
 @pytest.mark.parametrize("stop", [2, 5, 9, 17, 25, 30])
 def test_resume_equals_uninterrupted_bit_for_bit(stop: int, tmp_path: Path) -> None:
-    """Stopped in each stage, also in the middle of an episode's updates, with a ring that wraps."""
+    """Stopped in each stage, also amid an episode's updates, with a ring that wraps."""
     whole = trainer()
     weights = run(whole, EPISODES)
 
@@ -96,8 +102,26 @@ def test_resume_equals_uninterrupted_bit_for_bit(stop: int, tmp_path: Path) -> N
     assert states_equal(stopped, again)
     assert run(again, EPISODES) == weights[stopped.updates:]
     assert states_equal(again, whole)
+    assert acting(again) == acting(whole)
     assert again.generator.bit_generator.state == whole.generator.bit_generator.state
     assert (again.episodes_trained, again.updates) == (whole.episodes_trained, whole.updates)
+
+
+def test_an_episode_acts_with_what_was_learned_from_the_episodes_before_its_lag() -> None:
+    """sync_lag 1: episode e acts with the weights after e - 1 episodes; older are dropped."""
+    subject = trainer()
+    assert subject.acting_policy(0) is None, "nothing may act before the offline stage is done"
+    after = {}
+    for count in range(len(EPISODES) + 1):
+        run(subject, EPISODES[:count])
+        after[count] = subject.policy().to_bytes()
+        found = subject.acting_policy(count + 1)
+        assert found is not None and found.to_bytes() == after[count]
+        assert subject.acting_policy(count + 2) is None
+        if count:
+            before = subject.acting_policy(count)
+            assert before is not None and before.to_bytes() == after[count - 1]
+    assert subject.acting_policy(len(EPISODES) - 1) is None, "older weights are not kept"
 
 
 def test_same_seed_same_run_and_another_seed_another_run() -> None:

@@ -116,7 +116,7 @@ class Episode:
             DataError: truncated, foreign, or breaking the contract; ``source`` is named.
         """
         try:
-            tensors = load_tensors(content)
+            tensors: dict[str, Any] = load_tensors(content)
             words = json.loads(safetensors_metadata(content)["episode"])
         except (SafetensorError, ValueError, KeyError, OverflowError) as error:
             raise DataError(f"{source}: not an episode file ({error})") from error

@@ -66,13 +66,17 @@ class ObservationLayout:
                             f" = {self.parts}")
         bad = np.flatnonzero(~np.isfinite(observation))
         if bad.size:
-            index = int(bad[0])
-            for name, size in self.parts:
-                if index < size:
-                    break
-                index -= size
+            name, index = self.locate(int(bad[0]))
             raise DataError(f"observation part {name!r}: value {index} is"
                             f" {observation[bad[0]]}; {bad.size} value(s) are not finite")
+
+    def locate(self, index: int) -> tuple[str, int]:
+        """Return the part that entry ``index`` of the vector belongs to, and its place there."""
+        for name, size in self.parts:
+            if index < size:
+                return name, index
+            index -= size
+        raise IndexError(f"the observation has {self.size} entries")
 
     def to_json(self) -> list[list[object]]:
         """Return the parts as JSON values."""

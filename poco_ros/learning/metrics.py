@@ -38,7 +38,7 @@ class MetricsLog:
         writer.writeheader()
         writer.writerows(rows)
         write_atomic(self.path, text.getvalue())
-        self._stream = open(self.path, "a", newline="")  # noqa: SIM115  (closed by close)
+        self._stream = open(self.path, "a", newline="")
         self._writer = csv.DictWriter(self._stream, PROGRESS + METRICS)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates)
 

@@ -9,6 +9,7 @@ network runs inside the cache.
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -45,6 +46,10 @@ class FlowField(nn.Module):
         self.spec = spec
         self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in spec.layer_sizes)
 
+    def linear_layers(self) -> list[nn.Linear]:
+        """Return the layers from input to output."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
         """Return velocities (B, C) for (B, O), (B, C) and flow times (B, 1) in [0, 1]."""
         x = torch.cat((observations, chunks, times), dim=1)
@@ -60,7 +65,7 @@ class FlowField(nn.Module):
         observation is computed once a state, not once a candidate and step.
         """
         batch, candidates, size = noise.shape
-        first, hidden_layers, last = self.layers[0], self.layers[1:-1], self.layers[-1]
+        first, *hidden_layers, last = self.linear_layers()
         known = self.spec.observation.size
         w_observation, w_chunk, w_time = first.weight.split((known, size, 1), dim=1)
         fixed = torch.addmm(first.bias, observations, w_observation.t())
@@ -87,11 +92,11 @@ class ChunkCritic(nn.Module):
     def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
                  members: int, activation: str) -> None:
         super().__init__()
-        self.observation_size, self.activation, self.members = observation_size, activation, members
-        self.hidden_dim = hidden_dim
+        self.observation_size, self.hidden_dim = observation_size, hidden_dim
+        self.activation, self.members = activation, members
         widths = [observation_size + chunk_size] + [hidden_dim] * num_layers + [1]
         self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
-        for inputs, outputs in zip(widths[:-1], widths[1:], strict=True):
+        for inputs, outputs in pairwise(widths):
             bound = 1.0 / math.sqrt(inputs)  # as nn.Linear
             self.weights.append(torch.empty(members, inputs, outputs).uniform_(-bound, bound))
             self.biases.append(torch.empty(members, 1, outputs).uniform_(-bound, bound))

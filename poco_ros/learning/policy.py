@@ -10,6 +10,7 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from safetensors import SafetensorError
@@ -47,7 +48,7 @@ class PolicySpec:
         """(inputs, outputs) of every layer; the inputs are observation, flat chunk, flow time."""
         widths = [self.observation.size + self.chunk_size + 1]
         widths += [self.hidden_dim] * self.num_layers + [self.chunk_size]
-        return list(zip(widths[:-1], widths[1:], strict=True))
+        return list(pairwise(widths))
 
     def to_json(self) -> dict[str, object]:
         """Return the specification as JSON values."""

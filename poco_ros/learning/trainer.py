@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, DataError
@@ -51,9 +52,11 @@ class Trainer:
         self.offline_updates = 0
         self.online_updates = 0
         self.episodes_trained = 0
+        self.steps_trained = 0
         self.episodes_ingested = 0
         self.steps_ingested = 0
         self._queue: deque[Episode] = deque()
+        self._acting: dict[int, Policy] = {}  # episodes trained -> the policy of that moment
         if agent.normalize_observations and demonstrations:
             rows = np.concatenate([e.observations for e in demonstrations if e.trainable])
             mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
@@ -136,7 +139,7 @@ class Trainer:
         if self.offline_updates < self.config.offline_steps:
             return True
         while not (len(self.replay) and self._owed):
-            self.episodes_trained = self.episodes_ingested
+            self._finish_round()
             if not self._queue:
                 return False
             episode = self._queue.popleft()
@@ -145,6 +148,22 @@ class Trainer:
                 self.steps_ingested += len(episode)
             self.episodes_ingested += 1
         return True
+
+    def _finish_round(self) -> None:
+        """All updates of the episodes in the replay are done: these weights may act."""
+        self.episodes_trained, self.steps_trained = self.episodes_ingested, self.steps_ingested
+        if self.episodes_trained not in self._acting:
+            self._acting[self.episodes_trained] = self.policy()
+            oldest = self.episodes_trained - self.config.sync_lag
+            self._acting = {k: p for k, p in self._acting.items() if k >= oldest}
+
+    def acting_policy(self, episode: int) -> Policy | None:
+        """Return the policy with which online episode number ``episode`` (from 0) is to act.
+
+        It has learned from exactly the episodes before ``episode - sync_lag``. None: those updates
+        are not done yet; :meth:`work_due` says whether there is work to do for them.
+        """
+        return self._acting.get(max(0, episode - self.config.sync_lag))
 
     def work(self) -> dict[str, float]:
         """Do one update and return its metrics.
@@ -197,8 +216,13 @@ class Trainer:
             "episodes_ingested": self.episodes_ingested,
             "demonstrations": self.demonstrations_digest,
             "generator": self.generator.bit_generator.state,
+            "acting": {str(k): policy.version for k, policy in self._acting.items()},
         }
-        return save_checkpoint(folder, f"{self.updates:09d}", self.agent.state(), words)
+        tensors = self.agent.state()
+        for k, policy in self._acting.items():
+            tensors |= {f"acting.{k}.{name}": torch.from_numpy(value)
+                        for name, value in policy.tensors.items()}
+        return save_checkpoint(folder, f"{self.updates:09d}", tensors, words)
 
     def resume(self, folder: str | Path, episodes: Sequence[Episode]) -> None:
         """Go on exactly where :meth:`save` left off; call on a fresh trainer.
@@ -213,7 +237,10 @@ class Trainer:
         saved = load_checkpoint(folder)
         self._check(saved, len(episodes))
         words = saved.words
-        self.agent.load_state(saved.tensors, saved.source)
+        acting = {int(k): self._acting_from(saved, k) for k in words["acting"]}
+        self.agent.load_state({name: value for name, value in saved.tensors.items()
+                               if not name.startswith("acting.")}, saved.source)
+        self._acting = acting
         self.generator.bit_generator.state = words["generator"]
         self.offline_updates, self.online_updates = (words["offline_updates"],
                                                      words["online_updates"])
@@ -223,9 +250,17 @@ class Trainer:
                 self.replay.add(episode)
                 self.steps_ingested += len(episode)
             self.episodes_ingested += 1
-        self.episodes_trained = count - 1 if self._owed else count
+        unfinished = len(episodes[count - 1]) if count and self._owed else 0
+        self.episodes_trained = count - 1 if unfinished else count
+        self.steps_trained = self.steps_ingested - unfinished
         for episode in episodes[count:]:
             self.add_episode(episode)
+
+    def _acting_from(self, saved: Checkpoint, key: str) -> Policy:
+        prefix = f"acting.{key}."
+        tensors = {name.removeprefix(prefix): value.numpy()
+                   for name, value in saved.tensors.items() if name.startswith(prefix)}
+        return Policy(self.spec, tensors, saved.words["acting"][key], f"{saved.source}: {prefix}")
 
     def _check(self, saved: Checkpoint, episodes: int) -> None:
         ours = {"spec": self.spec.to_json(), "algorithm": self.agent_config.algorithm,

@@ -104,7 +104,7 @@ class Poco(Agent):
         """Return mean_s sum_i w_i min(flow loss_i, zeta) for observations (B, O), and metrics."""
         config = self.config
         candidates, weights, q = self.weighted_candidates(observations)
-        batch, count, size = candidates.shape
+        batch, count, _ = candidates.shape
         if config.posterior == "draw":
             chosen = torch.multinomial(weights, 1, generator=self.generator)
             states = torch.arange(batch, device=self.device)

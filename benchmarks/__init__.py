@@ -1,0 +1,1 @@
+"""Benchmarks: ``python -m benchmarks [name ...]`` prints lines ``RESULT name=value``."""

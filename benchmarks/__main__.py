@@ -1,0 +1,34 @@
+"""Run the benchmarks, all or by name, one process each, one after another."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+BENCHMARKS = {
+    "update": "one POCO update at the paper's size and at the CPU preset",
+    "lockstep": "environment steps/s over ROS in lock-step against the bare loop",
+    "infer": "infer_chunk over ROS while the learner trains",
+    "memory": "memory of the whole sim_scene graph",
+}
+
+
+def main() -> int:
+    """Run what was asked for; return 1 when one of them failed."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks", formatter_class=argparse.RawDescriptionHelpFormatter,
+        description="Print medians as lines RESULT name=value; compare within one run only.",
+        epilog="\n".join(f"  {name:<10} {what}" for name, what in BENCHMARKS.items()))
+    parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="name",
+                        help="which ones; default: all")
+    names = parser.parse_args().names or list(BENCHMARKS)
+    failed = [name for name in names
+              if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode]
+    for name in failed:
+        print(f"benchmark {name} failed", file=sys.stderr)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,91 @@
+"""One POCO update: faithful at the paper's size, with each saver alone, and at the CPU preset.
+
+All variants of the paper's size run in turn, round after round, so that they are compared in the
+same minutes; figures are medians. ``RESULT poco_update_saver_ratio`` is faithful over savers.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import statistics
+import time
+from collections.abc import Callable
+
+import numpy as np
+import torch
+
+from poco_ros.core.episode import Episode
+from poco_ros.core.observation import ObservationLayout
+from poco_ros.learning.agents import Agent, Batch, Phase, make_agent
+from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.policy import PolicySpec
+from poco_ros.learning.replay import Replay
+from poco_ros.preset import load_preset
+
+PAPER = AgentConfig()
+SAVERS = {
+    "one candidate drawn": {"posterior": "draw"},
+    "weights below 1% dropped": {"weight_floor": 0.01},
+    "16 candidates": {"num_candidates": 16},
+    "5 flow steps for candidates": {"candidate_flow_steps": 5, "target_flow_steps": 5},
+    "64 of 256 states": {"posterior_batch": 64},
+    "all savers": {"posterior": "draw", "num_candidates": 16, "candidate_flow_steps": 5,
+                   "target_flow_steps": 5, "posterior_batch": 64},
+}
+
+
+def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
+    """Return a function that does one whole update on random data of that size."""
+    generator = np.random.default_rng(0)
+    spec = PolicySpec("benchmark", ObservationLayout((("state", observation),)), action_dim,
+                      config.chunk_horizon, config.hidden_dim, config.num_layers,
+                      config.activation, config.flow_steps)
+    agent: Agent = make_agent(config, spec, 0)
+    episodes = [
+        Episode(id=f"e{i}", observations=generator.standard_normal((201, observation)),
+                actions=generator.uniform(-1, 1, (200, action_dim)),
+                rewards=(np.arange(200) == 199).astype(np.float32), terminated=True,
+                truncated=False)
+        for i in range(20)]
+    replay = Replay(observation, action_dim, 10_000, episodes)
+
+    def update() -> None:
+        chunks = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
+        agent.update(Batch.of(chunks, agent.mean, agent.std), Phase.FULL)
+
+    return update
+
+
+def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
+    """Return the median duration [ms] of each function, run in turn."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for number in range(rounds + 1):
+        for name, function in functions.items():
+            begun = time.perf_counter()
+            function()
+            if number:  # the first round warms up
+                times[name].append(1e3 * (time.perf_counter() - begun))
+    return {name: statistics.median(values) for name, values in times.items()}
+
+
+def main() -> None:
+    """Print the figures."""
+    cores = torch.get_num_threads()
+    variants = {"faithful": PAPER} | {name: dataclasses.replace(PAPER, **change)
+                                      for name, change in SAVERS.items()}
+    print(f"paper's size: batch 256, 32 candidates, 10 flow steps, 4 x 512, observation 40,"
+          f" chunk 5 x 5; {cores} threads")
+    found = medians({name: update_of(config, 40, 5) for name, config in variants.items()}, 7)
+    for name, value in found.items():
+        print(f"  {name:<30} {value:8.1f} ms   {found['faithful'] / value:5.1f} times faster")
+    torch.set_num_threads(1)
+    preset = load_preset("cpu_cube_single")
+    small = medians({"preset": update_of(preset.agent, preset.task.observation.size,
+                                         preset.task.action_dim)}, 100)
+    print(f"RESULT poco_update_paper_ms={found['faithful']:.1f}")
+    print(f"RESULT poco_update_saver_ratio={found['faithful'] / found['all savers']:.2f}")
+    print(f"RESULT poco_update_preset_ms={small['preset']:.2f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""What holds for every test: graph tests run in turn, and no process outlives the session."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PR_SET_CHILD_SUBREAPER = 36
+# multiprocessing keeps these for the life of the interpreter; they end with it.
+OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put all graph tests into one group of pytest-xdist: one worker runs them, in turn."""
+    for item in items:
+        if item.get_closest_marker("graph"):
+            item.add_marker(pytest.mark.xdist_group("graph"))
+
+
+def children() -> dict[int, str]:
+    """Return the running children of this process, pid -> command line."""
+    found = {}
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        try:
+            state, parent = (entry / "stat").read_text().rpartition(")")[2].split()[:2]
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended while we looked
+        if int(parent) == os.getpid() and state != "Z":
+            if not any(name in command for name in OF_THE_INTERPRETER):
+                found[int(entry.name)] = command
+    return found
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_is_left_behind() -> Iterator[None]:
+    """Fail when a test leaves a process running, an orphaned grandchild included.
+
+    As a subreaper this process inherits orphans, so that they are seen here.
+    """
+    if ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        raise OSError(ctypes.get_errno(), "prctl(PR_SET_CHILD_SUBREAPER)")
+    before = children()
+    yield
+    end = time.monotonic() + 5.0
+    clear = 0  # looks in a row that found nothing: one may miss a child of a process just ending
+    while clear < 3 and time.monotonic() < end:
+        left = children().keys() - before.keys()
+        clear = 0 if left else clear + 1
+        time.sleep(0.02)
+    commands = [children().get(pid, "ended meanwhile") for pid in left]
+    for pid in children().keys() & left:
+        os.kill(pid, signal.SIGKILL)
+    assert clear == 3, f"tests left processes running: {commands}"

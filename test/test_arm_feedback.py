@@ -1,0 +1,90 @@
+"""Measurements are consistent: no torn read, whatever is lost on the bus."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from poco_ros.robot.piper_feedback import PiperFeedback
+from poco_ros.robot.piper_protocol import (
+    from_angle_units,
+    from_length_units,
+    to_angle_units,
+    to_length_units,
+)
+
+MILLISECOND = 1_000_000
+
+
+def joint_frames(number: int) -> list[tuple[int, bytes]]:
+    """Frames of measurement ``number``: every joint carries it."""
+    return [(0x2A5 + part, struct.pack(">ii", number, number)) for part in range(3)]
+
+
+def with_gripper() -> PiperFeedback:
+    feedback = PiperFeedback(snapshot_spread=0.004)
+    feedback.feed(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0), 0.0, 0, 0)
+    return feedback
+
+
+@given(lost=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=30))
+def test_a_measurement_never_mixes_two_instants(lost: list[list[bool]]) -> None:
+    feedback = with_gripper()
+    whole = 0
+    for number, losses in enumerate(lost):
+        for part, (identifier, data) in enumerate(joint_frames(number)):
+            if losses[part]:
+                continue
+            now = number * 10 * MILLISECOND + part * MILLISECOND // 10
+            feedback.feed(identifier, data, now * 1e-9, now, now)
+            newest = feedback.newest
+            if newest is not None:
+                units = [to_angle_units(position) for position in newest.positions]
+                assert len(set(units)) == 1, "torn between two measurements"
+        if not any(losses):
+            whole += 1
+            assert feedback.newest is not None
+            assert to_angle_units(feedback.newest.positions[0]) == number
+    assert (feedback.newest is not None) == (whole > 0)
+
+
+def test_a_set_whose_frames_are_far_apart_is_left_out_and_counted() -> None:
+    feedback = with_gripper()
+    for part, (identifier, data) in enumerate(joint_frames(7)):
+        feedback.feed(identifier, data, part * 0.01, 0, 0)
+    assert feedback.newest is None and feedback.torn == 1
+
+
+def test_a_wild_angle_is_noise() -> None:
+    feedback = with_gripper()
+    for identifier, data in joint_frames(5_000_000):
+        feedback.feed(identifier, data, 0.0, 0, 0)
+    assert feedback.newest is None and feedback.torn == 1
+
+
+def test_positions_count_only_once_the_gripper_is_known() -> None:
+    feedback = PiperFeedback(snapshot_spread=0.004)
+    for identifier, data in joint_frames(1):
+        feedback.feed(identifier, data, 0.0, 0, 0)
+    assert feedback.newest is None
+
+
+def test_a_measurement_is_a_snapshot_that_later_frames_do_not_change() -> None:
+    feedback = with_gripper()
+    for number in (1_000, 2_000):
+        for identifier, data in joint_frames(number):
+            feedback.feed(identifier, data, number * 1.0, number, number)
+        if number == 1_000:
+            first = feedback.newest
+    assert first is not None and feedback.newest is not first
+    np.testing.assert_allclose(first.positions, from_angle_units(1_000))
+
+
+@given(st.floats(-3.2, 3.2), st.floats(0.0, 0.07))
+def test_units_of_the_bus_round_trip(angle: float, length: float) -> None:
+    assert from_angle_units(to_angle_units(angle)) == pytest.approx(angle, abs=1e-5)
+    assert from_length_units(to_length_units(length)) == pytest.approx(length, abs=1e-6)

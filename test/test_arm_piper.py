@@ -1,0 +1,271 @@
+"""The Piper behind the arm contract, through piper_sdk, on an emulated arm's CAN frames."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from piper_emulator import EmulatedPiper
+from robot_support import robot_config, wait_until
+
+from poco_ros.core.errors import DataError
+from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
+from poco_ros.robot.config import PiperConfig
+from poco_ros.robot.piper import CONFIRMATION, Piper
+
+HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
+
+
+@pytest.fixture
+def emulator() -> Iterator[EmulatedPiper]:
+    emulated = EmulatedPiper()
+    yield emulated
+    emulated.close()
+
+
+@pytest.fixture
+def config(emulator: EmulatedPiper, tmp_path: Path) -> PiperConfig:
+    # A loaded test machine may keep the emulator waiting; silence has a test of its own.
+    return replace(robot_config(emulator.channel, tmp_path).arm, silence_timeout=0.8)
+
+
+@pytest.fixture
+def arm(config: PiperConfig) -> Iterator[Piper]:
+    piper = Piper(config)
+    piper.open()
+    yield piper
+    piper.close()
+
+
+def codes(state: ArmState) -> set[str]:
+    return {fault.code for fault in state.faults}
+
+
+def settled(arm: Piper, positions: np.ndarray) -> Callable[[], bool]:
+    return lambda: bool(np.abs(arm.read().positions - positions).max() < 1e-3)
+
+
+def test_reading_gives_joints_by_name_in_si_units(arm: Piper) -> None:
+    state = arm.read()
+    assert state.joint_names == ("joint1", "joint2", "joint3", "joint4", "joint5", "joint6")
+    np.testing.assert_allclose(state.positions, HOME, atol=1e-5)
+    assert state.gripper == pytest.approx(0.03)
+    assert abs(state.wall_ns - time.time_ns()) < 1e9
+    assert abs(state.monotonic_ns - time.monotonic_ns()) < 1e9
+    wait_until(lambda: arm.read().velocities is not None)
+
+
+def test_opening_moves_nothing_and_powers_nothing(arm: Piper, emulator: EmulatedPiper) -> None:
+    state = emulator.ask()
+    assert not state["enabled"] and state["commands"] == 0
+    assert codes(arm.read()) == {"not_enabled"}
+
+
+def test_enabling_powers_all_motors_and_holds_the_measured_pose(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    assert arm.read().enabled and not arm.read().faults
+    state = emulator.ask()
+    np.testing.assert_allclose(state["targets"], state["joints"], atol=1)
+    assert state["opening_target"] == 30_000, "enabling must not close the gripper"
+
+
+def test_a_command_is_reached(arm: Piper) -> None:
+    arm.enable()
+    goal = HOME + np.array([0.1, -0.1, 0.05, 0.2, -0.1, 0.3])
+    arm.command(ArmCommand(goal, 0.055))
+    wait_until(settled(arm, goal))
+    wait_until(lambda: abs(arm.read().gripper - 0.055) < 1e-4)
+
+
+@pytest.mark.parametrize("positions", [np.zeros(5), np.full(6, np.nan)])
+def test_a_partial_or_unfinite_command_is_refused(
+        arm: Piper, emulator: EmulatedPiper, positions: np.ndarray) -> None:
+    arm.enable()
+    before = emulator.ask()["targets"]
+    with pytest.raises(DataError):
+        arm.command(ArmCommand(positions, 0.03))
+    assert emulator.ask()["targets"] == before
+
+
+def test_a_stop_holds_the_measured_pose_and_latches(arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.ask(speed=20_000.0)
+    arm.command(ArmCommand(HOME + 0.5, 0.03))
+    wait_until(lambda: arm.read().positions[0] > 0.05)
+    arm.stop("red button")
+    stopped_at = arm.read().positions
+    with pytest.raises(ArmError, match="red button"):
+        arm.command(ArmCommand(HOME, 0.03))
+    with pytest.raises(ArmError, match="red button"):
+        arm.enable()
+    wait_until(lambda: emulator.ask()["targets"] == pytest.approx(
+        [round(joint) for joint in emulator.ask()["joints"]], abs=800))
+    assert np.abs(arm.read().positions - stopped_at).max() < 0.1
+    assert emulator.ask()["status"] == 0, "a stop does not need a reset that drops the arm"
+    arm.release()
+    assert arm.stopped == ""
+    arm.command(ArmCommand(HOME, 0.03))
+    wait_until(settled(arm, HOME))
+
+
+def test_the_arm_is_never_dropped_without_the_words(arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    for drop in (arm.reset, arm.power_off):
+        with pytest.raises(ArmError, match="cuts the power"):
+            drop("yes")
+    assert emulator.ask()["resets"] == 0 and emulator.ask()["enabled"]
+    arm.reset(CONFIRMATION)
+    wait_until(lambda: emulator.ask()["resets"] == 1)
+
+
+def test_the_arms_own_emergency_stop_is_not_lifted_by_enabling(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    emulator.ask(status=1)
+    wait_until(lambda: "arm_status" in codes(arm.read()))
+    with pytest.raises(ArmError, match="Support the arm"):
+        arm.enable()
+    assert emulator.ask()["resets"] == 0
+
+
+def test_closing_leaves_the_motors_powered_and_no_thread(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    arm.close()
+    assert emulator.ask()["enabled"]
+    assert not [thread for thread in threading.enumerate() if "piper" in thread.name.lower()]
+    with pytest.raises(ArmError, match="not open"):
+        arm.read()
+
+
+@pytest.mark.parametrize("change, code, words", [
+    ({"error_bits": 1 << 2}, "joint_communication", "joint3 does not communicate"),
+    ({"error_bits": 1 << 13}, "joint_limit", "joint6 is beyond"),
+    ({"motor_faults": [0, 16, 0, 0, 0, 0]}, "motor", "joint2: collision"),
+    ({"status": 9}, "arm_status", "a joint is in error"),
+    ({"mode": 2}, "teaching", "teaching mode"),
+    ({"enabled": False}, "not_enabled", "no power on joint1"),
+])
+def test_faults_are_read_and_named(arm: Piper, emulator: EmulatedPiper, change: dict,
+                                   code: str, words: str) -> None:
+    arm.enable()
+    emulator.ask(**change)
+    wait_until(lambda: code in codes(arm.read()))
+    fault = next(fault for fault in arm.read().faults if fault.code == code)
+    assert words in fault.detail
+
+
+def test_motors_that_do_not_come_on_are_named(config: PiperConfig, emulator: EmulatedPiper
+                                              ) -> None:
+    emulator.ask(refuse_power=True)
+    arm = Piper(replace(config, enable_timeout=0.3))
+    arm.open()
+    with pytest.raises(ArmError, match="joint1.*did not come on.*emergency switch"):
+        arm.enable()
+    arm.close()
+
+
+def test_silence_is_noticed_and_the_bus_comes_back(config: PiperConfig, emulator: EmulatedPiper
+                                                   ) -> None:
+    arm = Piper(replace(config, silence_timeout=0.12))
+    arm.open()
+    emulator.ask(silent=True)
+    silent_since = time.monotonic()
+    wait_until(lambda: "bus_silent" in codes(arm.read()))
+    last = arm.read()
+    assert time.monotonic() - last.monotonic_ns * 1e-9 >= 0.12
+    assert time.monotonic() - silent_since < 1.0
+    assert all(fault.mute for fault in last.faults if fault.code == "bus_silent")
+    wait_until(lambda: arm.diagnostics["reconnections"] != "0")
+    emulator.ask(silent=False)
+    wait_until(lambda: "bus_silent" not in codes(arm.read()))
+    arm.close()
+
+
+def test_an_adapter_that_is_unplugged_is_a_fault_not_a_crash(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.close()  # the pseudo terminal hangs up
+    wait_until(lambda: bool(arm.read().faults))
+
+    def refused() -> bool:
+        try:
+            arm.command(ArmCommand(HOME, 0.03))
+        except ArmError:
+            return True
+        return False
+
+    wait_until(refused)
+    arm.stop("still works")
+    assert arm.stopped == "still works"
+
+
+def test_a_bus_without_an_arm_says_so(config: PiperConfig, emulator: EmulatedPiper) -> None:
+    emulator.ask(silent=True)
+    with pytest.raises(ArmError, match="no arm answered"):
+        Piper(replace(config, open_timeout=0.2)).open()
+
+
+def test_a_bus_that_does_not_exist_says_so(tmp_path: Path) -> None:
+    nowhere = robot_config(str(tmp_path / "tty"), tmp_path).arm
+    with pytest.raises(ArmError, match="cannot be opened"):
+        Piper(nowhere).open()
+
+
+def test_a_second_controller_in_another_process_is_refused(
+        arm: Piper, config: PiperConfig) -> None:
+    program = ("import sys; from pathlib import Path; from poco_ros.robot.bus_lock import BusLock;"
+               f"BusLock(Path({str(config.lock_folder)!r}), 'slcan', {config.channel!r}).take()")
+    other = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                           cwd=Path(__file__).parents[1], check=False)
+    assert other.returncode != 0 and "controlled by another process" in other.stderr
+    arm.close()
+    assert subprocess.run([sys.executable, "-c", program], cwd=Path(__file__).parents[1],
+                          check=False).returncode == 0, "given back when its holder closes"
+
+
+def test_commands_of_somebody_else_on_the_bus_are_a_fault(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.ask(foreign=[[0x155, [0, 0, 0, 1, 0, 0, 0, 2]]])
+    wait_until(lambda: "other_controller" in codes(arm.read()))
+    with pytest.raises(ArmError, match="another controller commands the arm"):
+        arm.enable()
+    emulator.ask(foreign=[])
+    wait_until(lambda: not arm.read().faults)
+
+
+def test_own_frames_that_the_bus_gives_back_are_not_somebody_else(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    state = arm.read()
+    arm.command(ArmCommand(HOME, state.gripper))
+    echo = [0, 0, 0, 0, 0, 1, 0x0C, 0x93]  # joints 1 and 2 of that command
+    emulator.ask(foreign=[[0x155, echo]])
+    wait_until(lambda: arm.read().monotonic_ns > state.monotonic_ns + 100_000_000)
+    assert "other_controller" not in codes(arm.read())
+
+
+def test_a_leader_arm_is_read_and_not_fought(config: PiperConfig, emulator: EmulatedPiper
+                                             ) -> None:
+    pose = [list(data) for data in (b"\x00\x00\x27\x10\x00\x01\x0c\x93", b"\xff\xff\x20\x30" * 2,
+                                    b"\x00\x00\x00\x00" * 2, b"\x00\x00\x75\x30\x00\x00\x01\x00")]
+    emulator.ask(foreign=[[0x155, pose[0]], [0x156, pose[1]], [0x157, pose[2]], [0x159, pose[3]]])
+    arm = Piper(replace(config, other_controllers="leader"))
+    arm.open()
+    wait_until(lambda: (leader := arm.leader()) is not None and leader.gripper is not None)
+    leader = arm.leader()
+    assert leader is not None
+    assert leader.positions[0] == pytest.approx(np.deg2rad(10.0))
+    assert leader.gripper == pytest.approx(0.03)
+    assert "other_controller" not in codes(arm.read())
+    with pytest.raises(ArmError, match="only reads"):
+        arm.command(ArmCommand(HOME, 0.03))
+    arm.close()

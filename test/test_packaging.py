@@ -1,0 +1,159 @@
+"""What a clone turns into: pins that fit the ranges, executables for ros2 run, files in share."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from distutils.core import run_setup
+from functools import cache
+from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+import poco_ros
+from poco_ros.cli.main import COMMANDS
+from poco_ros.cli.node import NODES
+
+ROOT = Path(__file__).resolve().parent.parent
+PYTHONS = ("3.10", "3.11", "3.12")
+
+
+@cache
+def project():
+    """Return what setup.py declares."""
+    before = Path.cwd()
+    os.chdir(ROOT)
+    try:
+        return run_setup("setup.py", stop_after="init")
+    finally:
+        os.chdir(before)
+
+
+def pins(python: str) -> dict[str, Requirement]:
+    """Return the pins of constraints.txt that hold for a Python version, by project."""
+    found: dict[str, Requirement] = {}
+    for line in (ROOT / "constraints.txt").read_text().splitlines():
+        if not line or line.startswith("#"):
+            continue
+        pin = Requirement(line)
+        if pin.marker and not pin.marker.evaluate({"python_version": python}):
+            continue
+        name = canonicalize_name(pin.name)
+        assert name not in found, f"{name} is pinned twice for Python {python}"
+        found[name] = pin
+    return found
+
+
+@pytest.mark.parametrize("python", PYTHONS)
+def test_every_requirement_has_one_exact_pin_within_its_range(python: str) -> None:
+    dist = project()
+    wanted = [Requirement(text) for text in dist.install_requires]
+    for extra in dist.extras_require.values():
+        wanted += [Requirement(text) for text in extra]
+    pinned = pins(python)
+    for requirement in wanted:
+        pin = pinned.get(canonicalize_name(requirement.name))
+        assert pin is not None, f"{requirement} has no pin in constraints.txt"
+        version = re.fullmatch(r"==([^,*]+)", str(pin.specifier))
+        assert version, f"{pin} is not exact"
+        assert requirement.specifier.contains(version[1]), f"{pin} is outside of {requirement}"
+
+
+def test_this_environment_is_the_pinned_one_where_it_matters() -> None:
+    """numpy, torch and mujoco of the tests are those that a newcomer gets."""
+    from importlib.metadata import version
+
+    pinned = pins(f"{sys.version_info[0]}.{sys.version_info[1]}")
+    for name in ("numpy", "torch", "mujoco", "robosuite", "ogbench", "ros-rclpy"):
+        installed = version(name).split("+")[0]
+        assert str(pinned[name].specifier) == f"=={installed}"
+
+
+def test_one_version_everywhere() -> None:
+    versions = {str(path): ElementTree.parse(path).findtext("version")
+                for path in (ROOT / "package.xml", ROOT / "msg/package.xml")}
+    versions["setup.py"] = project().get_version()
+    assert set(versions.values()) == {poco_ros.__version__}, versions
+
+
+def test_poco_node_and_ros2_run_know_the_same_nodes() -> None:
+    scripts = dict(text.split(" = ") for text in project().entry_points["console_scripts"])
+    assert scripts.pop("poco") == "poco_ros.cli.main:main"
+    assert scripts == {name: f"{module}:main" for name, module in NODES.items()}
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the prefix into which colcon has built and installed poco_ros."""
+    folder = tmp_path_factory.mktemp("colcon")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    subprocess.run(
+        [sys.executable, "-m", "colcon", "--log-base", str(folder / "log"), "build",
+         "--base-paths", str(ROOT), "--build-base", str(folder / "build"),
+         "--install-base", str(folder / "install"), "--event-handlers", "console_direct-"],
+        check=True, cwd=folder, capture_output=True, env=environment)
+    return folder / "install" / "poco_ros"
+
+
+def test_colcon_installs_executables_where_ros2_run_looks(installed: Path) -> None:
+    folder = installed / "lib" / "poco_ros"
+    assert {path.name for path in folder.iterdir()} == {"poco", *NODES}
+    site = next(installed.glob("lib/python*/site-packages"))
+    shown = subprocess.run([folder / "poco", "--version"], capture_output=True, text=True,
+                           check=True, env={**os.environ, "PYTHONPATH": str(site)})
+    assert shown.stdout.strip() == f"poco_ros {poco_ros.__version__}"
+
+
+def test_colcon_installs_every_module_launch_file_and_preset(installed: Path) -> None:
+    site = next(installed.glob("lib/python*/site-packages"))
+    share = installed / "share" / "poco_ros"
+    for source, target in ((ROOT / "poco_ros", site / "poco_ros"),
+                           (ROOT / "sim_bridge", site / "sim_bridge"),
+                           (ROOT / "launch", share / "launch"),
+                           (ROOT / "config", share / "config")):
+        for path in source.rglob("*"):
+            if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts:
+                assert (target / path.relative_to(source)).is_file(), f"{path} is not installed"
+    assert (share / "package.xml").is_file()
+    marker = installed / "share/ament_index/resource_index/packages/poco_ros"
+    assert marker.is_file(), "ros2 would not find the package"
+
+
+def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
+    code = ("import sys; from poco_ros.cli.main import build_parser; build_parser();"
+            "heavy = {'numpy', 'torch', 'yaml', 'rclpy', 'mujoco'} & set(sys.modules);"
+            "sys.exit(f'{heavy} imported' if heavy else 0)")
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
+@pytest.mark.parametrize("command", sorted(COMMANDS))
+def test_every_command_teaches(command: str) -> None:
+    shown = subprocess.run([sys.executable, "-m", "poco_ros.cli.main", command, "--help"],
+                           capture_output=True, text=True,
+                           env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert shown.returncode == 0, shown.stderr
+    assert shown.stdout.startswith(f"usage: poco {command}")
+
+
+def test_a_machine_without_a_compiler_is_told_what_to_install() -> None:
+    checked = subprocess.run([sys.executable, str(ROOT / "scripts/check_machine.py")],
+                             capture_output=True, text=True, env={"PATH": "/nowhere"})
+    assert checked.returncode == 1
+    assert "a C++ compiler" in checked.stderr
+    assert re.search(r"Remedy: sudo apt-get install .*g\+\+", checked.stderr)
+
+
+def test_every_interface_is_built_and_every_field_explained() -> None:
+    cmake = (ROOT / "msg/CMakeLists.txt").read_text()
+    for path in (*(ROOT / "msg").rglob("*.msg"), *(ROOT / "msg").rglob("*.srv")):
+        assert str(path.relative_to(ROOT / "msg")) in cmake, f"{path.name} is not built"
+        for line in path.read_text().splitlines():
+            code, _, comment = line.partition("#")
+            if code.strip() and code.strip() != "---" and " " in code.strip():
+                assert comment.strip() or code.split()[1] in ("episode",), f"{path.name}: {line}"
