@@ -1,8 +1,18 @@
-"""How the process of a node is kept, whoever keeps it: ``launch_ros`` or ``poco launch``."""
+"""How the process of a node is kept, whoever keeps it: ``launch_ros`` or ``poco launch``.
+
+The keeper says what it wants through the environment (:func:`kept_environment`), the node's
+process applies it to itself before anything else (:func:`settle`).
+"""
 
 from __future__ import annotations
 
+import os
+import select
 import shutil
+import signal
+import sys
+import threading
+import time
 
 REFUSED = 2
 """Exit code of a node that refuses its settings: starting it again would not help."""
@@ -13,17 +23,46 @@ RESPAWN_DELAY = 1.0
 LEARNER_NICENESS = 10
 """Keeps ticks and chunks on time beside a learner that uses every core it finds."""
 
+_KEEPER = "POCO_KEEPER"
+_NICENESS = "POCO_NICENESS"
 
-def process_prefix(nice: int = 0) -> list[str]:
-    """Return the command that comes before a node's: its niceness, and how it is tied to us.
 
-    ``setpriv`` asks the kernel to send SIGINT to the node when whoever started it dies, even by
-    SIGKILL; the node then saves and exits instead of being left behind. Neither changes the
-    process id: each replaces itself by what follows.
+def kept_environment(nice: int = 0) -> dict[str, str]:
+    """Return what this process, as keeper, adds to the environment of a node that it starts."""
+    return {_KEEPER: str(os.getpid()), _NICENESS: str(nice)}
+
+
+def settle(patience: float = STOP_PATIENCE) -> None:
+    """Make this process one that is kept, as its environment says; nothing without a keeper.
+
+    - A session of its own: Ctrl-C in a terminal reaches the keeper alone, which passes it on once.
+    - Its niceness.
+    - No life without the keeper: when that is gone, even by SIGKILL, this process gets one SIGINT
+      to save and exit, and is killed with its workers when it still runs after ``patience`` [s].
     """
-    prefix = []
-    if shutil.which("setpriv"):
-        prefix += ["setpriv", "--pdeathsig", "INT"]
-    if nice:
-        prefix += ["nice", "-n", str(nice)]
-    return prefix
+    keeper, nice = os.environ.pop(_KEEPER, ""), int(os.environ.pop(_NICENESS, "0"))
+    if not keeper:
+        return
+    if os.getpgrp() != os.getpid():  # a leader, as `poco launch` makes it, has its session
+        os.setsid()
+    os.nice(nice)
+    # The kernel's own parent-death signal is sent once for every thread that the parent had, and
+    # a second SIGINT ends a node at once. So a thread waits for the end of the keeper instead.
+    try:
+        descriptor = os.pidfd_open(int(keeper))
+    except ProcessLookupError:
+        sys.exit(f"whoever started this node (process {keeper}) is gone already")
+    threading.Thread(target=_end_with, args=(descriptor, patience), name="keeper",
+                     daemon=True).start()
+
+
+def _end_with(descriptor: int, patience: float) -> None:
+    select.select([descriptor], [], [])  # readable once the process has ended
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(patience)
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def tether() -> list[str]:
+    """Return the prefix that lets a foreign program end when its starter does."""
+    return ["setpriv", "--pdeathsig", "INT"] if shutil.which("setpriv") else []

@@ -6,7 +6,6 @@ where ROS 2 is installed the usual way.
 
 from __future__ import annotations
 
-import shutil
 import signal
 from collections.abc import Mapping
 from pathlib import Path
@@ -38,7 +37,7 @@ from poco_ros.bringup import (
     bag_command,
 )
 from poco_ros.core.config import info_of, settings_of
-from poco_ros.processes import REFUSED, RESPAWN_DELAY, STOP_PATIENCE, process_prefix
+from poco_ros.processes import REFUSED, RESPAWN_DELAY, STOP_PATIENCE, kept_environment, tether
 
 
 def describe(name: str) -> LaunchDescription:
@@ -86,15 +85,9 @@ def _start(context: LaunchContext, name: str, graph: Graph) -> list[Any]:
             actions.append(LogInfo(msg=NO_BAG))
         else:
             actions += _stopped_once(ExecuteProcess(
-                cmd=[*_prefix(0), *command], name="bag", output="screen",
+                cmd=["setsid", *tether(), *command], name="bag", output="screen",
                 sigterm_timeout=str(STOP_PATIENCE)))
     return actions
-
-
-def _prefix(nice: int) -> list[str]:
-    """As :func:`process_prefix`, in a session of its own: see :func:`_stopped_once`."""
-    own_session = ["setsid"] if shutil.which("setsid") else []
-    return [*own_session, *process_prefix(nice)]
 
 
 def _node_actions(spec: NodeSpec) -> list[Any]:
@@ -103,8 +96,8 @@ def _node_actions(spec: NodeSpec) -> list[Any]:
         namespace=spec.namespace or None, parameters=[dict(spec.parameters)],
         remappings=list(spec.remappings) or None,
         ros_arguments=["--log-level", spec.log_level], output="screen", emulate_tty=True,
-        prefix=[" ".join(_prefix(spec.nice))], respawn=spec.respawn, respawn_delay=RESPAWN_DELAY,
-        sigterm_timeout=str(STOP_PATIENCE))
+        additional_env=kept_environment(spec.nice), respawn=spec.respawn,
+        respawn_delay=RESPAWN_DELAY, sigterm_timeout=str(STOP_PATIENCE))
 
     def ended(event: ProcessExited, context: LaunchContext) -> Any:
         if event.returncode == REFUSED:
@@ -126,7 +119,7 @@ def _stopped_once(process: ExecuteProcess) -> list[Any]:
     """
 
     def interrupt(event: Shutdown, context: LaunchContext) -> Any:
-        if not event.due_to_sigint or context.noninteractive or not shutil.which("setsid"):
+        if not event.due_to_sigint or context.noninteractive:
             return None
         details = process.process_details
         if details is None or process.return_code is not None:

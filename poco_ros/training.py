@@ -13,7 +13,7 @@ from pathlib import Path
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import CheckpointError
-from poco_ros.data import load_demonstrations
+from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.checkpoint import has_checkpoint
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policy import Policy, PolicySpec

@@ -33,7 +33,8 @@ def emulator() -> Iterator[EmulatedPiper]:
 @pytest.fixture
 def config(emulator: EmulatedPiper, tmp_path: Path) -> PiperConfig:
     # A loaded test machine may keep the emulator waiting; silence has a test of its own.
-    return replace(robot_config(emulator.channel, tmp_path).arm, silence_timeout=0.8)
+    return replace(robot_config(emulator.channel, tmp_path).arm, silence_timeout=0.8,
+                   listen_time=0.1)
 
 
 @pytest.fixture
@@ -77,6 +78,15 @@ def test_enabling_powers_all_motors_and_holds_the_measured_pose(
     assert state["opening_target"] == 30_000, "enabling must not close the gripper"
 
 
+def test_an_arm_that_rests_outside_its_limits_is_not_asked_to_stay_there(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    folded = [0.0, -800.0, 900.0, 0.0, 20_000.0, 0.0]
+    emulator.ask(joints=folded, targets=folded)
+    wait_until(lambda: arm.read().positions[1] < 0.0)
+    arm.enable()
+    assert emulator.ask()["targets"][1:3] == [0, 0]
+
+
 def test_a_command_is_reached(arm: Piper) -> None:
     arm.enable()
     goal = HOME + np.array([0.1, -0.1, 0.05, 0.2, -0.1, 0.3])
@@ -85,8 +95,9 @@ def test_a_command_is_reached(arm: Piper) -> None:
     wait_until(lambda: abs(arm.read().gripper - 0.055) < 1e-4)
 
 
-@pytest.mark.parametrize("positions", [np.zeros(5), np.full(6, np.nan)])
-def test_a_partial_or_unfinite_command_is_refused(
+@pytest.mark.parametrize("positions", [
+    np.zeros(5), np.full(6, np.nan), np.array([0.0, -0.1, -1.0, 0.0, 0.9, 0.0])])
+def test_a_partial_unfinite_or_impossible_command_is_refused(
         arm: Piper, emulator: EmulatedPiper, positions: np.ndarray) -> None:
     arm.enable()
     before = emulator.ask()["targets"]
@@ -98,7 +109,7 @@ def test_a_partial_or_unfinite_command_is_refused(
 def test_a_stop_holds_the_measured_pose_and_latches(arm: Piper, emulator: EmulatedPiper) -> None:
     arm.enable()
     emulator.ask(speed=20_000.0)
-    arm.command(ArmCommand(HOME + 0.5, 0.03))
+    arm.command(ArmCommand(HOME + np.array([0.5, 0.5, 0.5, 0.5, 0.2, 0.5]), 0.03))
     wait_until(lambda: arm.read().positions[0] > 0.05)
     arm.stop("red button")
     stopped_at = arm.read().positions
@@ -167,7 +178,7 @@ def test_motors_that_do_not_come_on_are_named(config: PiperConfig, emulator: Emu
     emulator.ask(refuse_power=True)
     arm = Piper(replace(config, enable_timeout=0.3))
     arm.open()
-    with pytest.raises(ArmError, match="joint1.*did not come on.*emergency switch"):
+    with pytest.raises(ArmError, match=r"joint1.*did not come on.*emergency switch"):
         arm.enable()
     arm.close()
 

@@ -1,4 +1,4 @@
-"""The ticker: steady, without drift, counting what it missed, unharmed by errors and clock jumps."""
+"""The ticker: steady, no drift, counts what it missed, unharmed by errors."""
 
 from __future__ import annotations
 

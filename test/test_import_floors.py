@@ -13,10 +13,12 @@ ROOT = Path(__file__).resolve().parent.parent
 
 FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"poco_ros", "poco_ros.core"}),
-    frozenset({"poco_ros.learning", "poco_ros.data", "poco_ros.robot", "poco_ros.cell",
-               "sim_bridge"}),
+    frozenset({"poco_ros.learning", "poco_ros.robot", "poco_ros.cell", "sim_bridge",
+               "poco_ros.video", "poco_ros.processes"}),
+    frozenset({"poco_ros.data"}),  # demonstrations are made in the simulated environments
     frozenset({"poco_ros.ros"}),
-    frozenset({"poco_ros.preset", "poco_ros.processes"}),
+    # What nodes and command line share.
+    frozenset({"poco_ros.preset", "poco_ros.evaluation"}),
     frozenset({"poco_ros.run_folder"}),
     frozenset({"poco_ros.training"}),
     # Every node is a unit of its own, so that a node never imports a node.
@@ -25,8 +27,9 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"poco_ros.cli"}),
 )
 """From the ground up. The units on one floor do not know each other."""
-ROS_FLOOR = 2
-NODE_FLOOR = 6
+ROS_FLOOR, NODE_FLOOR = (
+    next(floor for floor, units in enumerate(FLOORS) if unit in units)
+    for unit in ("poco_ros.ros", "poco_ros.nodes.*"))
 
 CORE_MAY_IMPORT = {"numpy", "yaml", "safetensors", *sys.stdlib_module_names}
 ROS_PACKAGES = {"rclpy", "launch", "launch_ros", "ament_index_python", "rosidl_runtime_py",

@@ -15,16 +15,16 @@ from pathlib import Path
 
 import pytest
 
-from poco_ros.processes import process_prefix
-
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 20.0
 
 SUPERVISE = """
 import json, sys
 from poco_ros.cli.keep_alive import ProcessSpec, Supervisor
+from poco_ros.processes import kept_environment
 settings, processes = json.loads(sys.argv[1])
-specs = [ProcessSpec(**{**one, "command": tuple(one["command"])}) for one in processes]
+specs = [ProcessSpec(environment=kept_environment(one.pop("nice", 0)), **one)
+         for one in processes]
 sys.exit(Supervisor(specs, **settings).run())
 """
 
@@ -125,10 +125,12 @@ def launch() -> Iterator[Callable[..., Launcher]]:
             launcher.process.wait(DEADLINE)
 
 
-def program(name: str, code: str, *words: str, nice: int = 0, **kept: bool) -> dict:
-    """Return the settings of a process that runs Python ``code``, tied to us as nodes are."""
-    return {"name": name, "command": [*process_prefix(nice), sys.executable, "-c", code, *words],
-            **kept}
+def program(name: str, code: str, *words: str, nice: int = 0, patience: float = DEADLINE,
+            **kept: bool) -> dict:
+    """Return the settings of a process that runs Python ``code`` and is kept as nodes are."""
+    settled = f"from poco_ros.processes import settle; settle({patience})\n{code}"
+    return {"name": name, "command": [sys.executable, "-c", settled, *words],
+            "nice": nice, **kept}
 
 
 def alive(pid: int) -> bool:
@@ -260,14 +262,27 @@ def test_workers_of_a_killed_process_go_with_it(launch: Callable[..., Launcher])
 
 def test_nothing_outlives_a_launcher_that_is_killed(launch: Callable[..., Launcher],
                                                     tmp_path: Path) -> None:
-    """``kill -9`` of the launcher: every process is interrupted by the kernel, and saves."""
-    launcher = launch(program("learner", SAVES, str(tmp_path / "saved"), nice=10))
+    """``kill -9`` of the launcher: every process saves first, and is interrupted only once."""
+    launcher = launch(program("learner", SAVES, str(tmp_path / "a"), nice=10),
+                      program("rollout", SAVES, str(tmp_path / "b")))
+    pids = [launcher.pid_of("learner"), launcher.pid_of("rollout")]
+    launcher.wait_for("ready", times=2)
+    launcher.process.kill()
+    launcher.process.wait(DEADLINE)
+    for pid in pids:
+        wait_until_gone(pid)
+    assert (tmp_path / "a").read_text() == "saved\n"
+    assert (tmp_path / "b").read_text() == "saved\n"
+
+
+def test_what_hangs_does_not_outlive_a_killed_launcher_either(
+        launch: Callable[..., Launcher]) -> None:
+    launcher = launch(program("learner", STUBBORN, patience=0.2))
     pid = launcher.pid_of("learner")
     launcher.wait_for("ready")
     launcher.process.kill()
     launcher.process.wait(DEADLINE)
     wait_until_gone(pid)
-    assert (tmp_path / "saved").read_text() == "saved\n"
 
 
 def test_a_nice_process_is_nice(launch: Callable[..., Launcher]) -> None:

@@ -96,7 +96,7 @@ def test_no_stream_of_commands_breaks_a_limit(stream: list[Tick], start: np.ndar
         if decision.verdict in (Verdict.NOMINAL, Verdict.LIMITED):
             assert not tick.faults and not filter.stop_reason
             assert np.abs(moved).max() <= 0.07 + 1e-9
-            assert np.abs(moved).max() <= 0.9 * min(tick.elapsed, PERIOD) + 1e-9
+            assert np.abs(moved).max() <= 0.9 * min(2 * tick.elapsed, PERIOD) + 1e-9
             assert (workspace.depth(command) <= workspace.depth(before.positions) + 1e-8).all()
             if tick.kind == "act":
                 assert 0.0 <= round(tick.age, 9) <= SAFETY.chunk_age, "followed a stale chunk"

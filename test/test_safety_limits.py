@@ -55,7 +55,7 @@ def test_staying_is_always_allowed(limit: Limit, previous: np.ndarray, elapsed: 
 def test_velocity_keeps_its_bound_and_the_direction(
         previous: np.ndarray, requested: np.ndarray, elapsed: float, scale: float) -> None:
     change = LIMITS[2].apply(requested, previous, elapsed, scale)[:-1] - previous[:-1]
-    assert np.abs(change).max() <= 0.8 * min(elapsed, PERIOD) * scale + 1e-9
+    assert np.abs(change).max() <= 0.8 * min(2 * elapsed, PERIOD) * scale + 1e-9
     asked = requested[:-1] - previous[:-1]
     np.testing.assert_allclose(change * np.abs(asked).max(), asked * np.abs(change).max(),
                                atol=1e-9)

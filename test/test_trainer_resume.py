@@ -14,7 +14,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.learning import checkpoint as checkpoint_module
 from poco_ros.learning.config import AgentConfig, TrainConfig
-from poco_ros.learning.trainer import Trainer
+from poco_ros.learning.trainer import DivergedError, Trainer
 
 AGENT = AgentConfig(hidden_dim=16, num_layers=2, num_candidates=4, batch_size=8, flow_steps=3,
                     normalize_observations=True, zeta=1.0)
@@ -185,12 +185,30 @@ def test_foreign_settings_seed_or_data_are_refused_by_name(tmp_path: Path) -> No
 
 
 def test_nan_in_saved_weights_is_refused(tmp_path: Path) -> None:
+    """A checkpoint of somebody else's making: whole by its checksum, and not finite."""
     saved = trainer()
-    with torch.no_grad():
-        saved.agent.actor.layers[1].bias[3] = float("nan")
-    saved.save(tmp_path)
+    tensors = saved.agent.state()
+    tensors["actor.layers.1.bias"][3] = float("nan")
+    words = {"spec": saved.spec.to_json(), "algorithm": "poco", "seed": 4,
+             "demonstrations": saved.demonstrations_digest, "episodes_ingested": 0, "acting": {}}
+    checkpoint_module.save_checkpoint(tmp_path, "000000000", tensors, words)
     with pytest.raises(CheckpointError, match=r"actor\.layers\.1\.bias.*not finite"):
         trainer().resume(tmp_path, [])
+
+
+def test_weights_that_diverged_are_told_of_and_never_saved(tmp_path: Path) -> None:
+    subject = trainer()
+    subject.work()
+    subject.save(tmp_path)
+    with torch.no_grad():
+        subject.agent.actor.layers[1].bias[3] = float("nan")
+    with pytest.raises(DivergedError, match=r"not saved: actor\.layers\.1\.bias"):
+        subject.save(tmp_path)
+    with pytest.raises(DivergedError, match=r"actor/clone_loss is not finite.*lower lr"):
+        subject.work()
+    again = trainer()
+    again.resume(tmp_path, [])
+    assert again.updates == 1
 
 
 def test_failing_disk_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ killed and resumed are the same run.
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +19,7 @@ import numpy as np
 import torch
 
 from poco_ros.core.episode import Episode
-from poco_ros.core.errors import CheckpointError, DataError
+from poco_ros.core.errors import CheckpointError, DataError, PocoError
 from poco_ros.learning.agents import Batch, Phase, make_agent
 from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from poco_ros.learning.config import AgentConfig, TrainConfig
@@ -27,6 +28,10 @@ from poco_ros.learning.replay import Replay
 
 MINIMUM_STD = 1e-4
 """An observation entry that varies less than this in the demonstrations is left unscaled."""
+
+
+class DivergedError(PocoError):
+    """Learning has made numbers that are not finite."""
 
 
 class Trainer:
@@ -170,7 +175,8 @@ class Trainer:
 
         Raises:
             RuntimeError: none is due; ask :meth:`work_due` first.
-            CheckpointError: the update made weights that are not finite.
+            DivergedError: the update's loss is not finite; resume from the last checkpoint with a
+                lower learning rate.
         """
         if not self.work_due():
             raise RuntimeError("no update is due; ask work_due() first")
@@ -188,7 +194,12 @@ class Trainer:
             self.offline_updates += 1
         else:
             self.online_updates += 1
-        return {name: float(value) for name, value in metrics.items()}
+        found = {name: float(value) for name, value in metrics.items()}
+        strange = [name for name, value in found.items() if not math.isfinite(value)]
+        if strange:
+            raise DivergedError(f"update {self.updates}: {', '.join(strange)} is not finite; the"
+                                " last checkpoint is whole: resume from it with a lower lr")
+        return found
 
     def policy(self) -> Policy:
         """Return the acting policy; its version is the number of updates done."""
@@ -206,7 +217,12 @@ class Trainer:
         self.offline_updates = self.config.offline_steps
 
     def save(self, folder: str | Path) -> Path:
-        """Write a checkpoint (atomic; OSError leaves the old one whole)."""
+        """Write a checkpoint, atomically.
+
+        Raises:
+            OSError: the disk is full or not writable; the old checkpoint is whole.
+            DivergedError: the weights are not finite; the old checkpoint is whole.
+        """
         words: dict[str, Any] = {
             "spec": self.spec.to_json(),
             "algorithm": self.agent_config.algorithm,
@@ -219,6 +235,12 @@ class Trainer:
             "acting": {str(k): policy.version for k, policy in self._acting.items()},
         }
         tensors = self.agent.state()
+        strange = [name for name, value in tensors.items()
+                   if value.is_floating_point() and not torch.isfinite(value).all()]
+        if strange:
+            raise DivergedError(f"not saved: {strange[0]} is not finite after update"
+                                f" {self.updates}; the last checkpoint is whole: resume from it"
+                                " with a lower lr")
         for k, policy in self._acting.items():
             tensors |= {f"acting.{k}.{name}": torch.from_numpy(value)
                         for name, value in policy.tensors.items()}

@@ -1,0 +1,96 @@
+# poco_ros. A newcomer types `make sim` (watch a policy improve itself) or `make test`.
+# Everything is made once, in .venv; the second time costs nothing.
+
+PYTHON ?= python3
+TASK ?= cube-single
+SEED ?= 0
+TEST_WORKERS ?= 2
+PYTEST_ARGS ?=
+
+VENV := .venv
+STAMPS := $(VENV)/.made
+EXTRAS := sim,robot,ros,build,test
+
+# .venv brings its own ROS 2. One that happens to be sourced in this shell must not mix with it.
+ALONE := env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
+  -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u ROS_DISTRO -u _ROS_WHEELS_BOOTSTRAP_COMPLETE
+# The environment is an ament prefix: that is how interfaces find the packages they build on.
+BUILD_ENV := $(ALONE) VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(VENV)/bin:$(PATH) \
+  AMENT_PREFIX_PATH=$(CURDIR)/$(VENV) CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV)
+RUN := $(ALONE) $(VENV)/bin/python
+
+# The environment of `make build` beside a ROS 2 that is installed on the machine.
+ROS_VENV := .venv-ros
+SYSTEM_ROS := $(if $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH))),$(ROS_DISTRO))
+
+.DEFAULT_GOAL := help
+.PHONY: help setup sim test check build bench clean distclean
+
+help:
+	@echo "make sim              a cloned policy improves itself over ROS 2 (TASK=$(TASK) SEED=$(SEED))"
+	@echo "make test             the tests"
+	@echo "make check            ruff and mypy"
+	@echo "make bench            the benchmarks, as lines RESULT name=value"
+	@echo "make build            colcon build of poco_ros and poco_msgs, for ros2 launch and ros2 run"
+	@echo "make clean            remove what was built; make distclean removes the environment too"
+
+setup: $(STAMPS)/poco_msgs
+
+sim: setup
+	@$(ALONE) $(VENV)/bin/poco sim --task $(TASK) --seed $(SEED)
+
+# Graph tests carry one xdist group each, so that they never run beside each other.
+test: setup
+	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+
+check: setup
+	@echo "ruff: style and mistakes"
+	@$(RUN) -m ruff check .
+	@echo "mypy: types"
+	@$(RUN) -m mypy
+
+bench: setup
+	@$(RUN) -m benchmarks
+
+ifeq ($(SYSTEM_ROS),)
+build: setup
+	@$(BUILD_ENV) $(VENV)/bin/python -m colcon build --base-paths . msg
+else
+build: $(ROS_VENV)/.made/python
+	@echo "Building beside the ROS 2 that is installed here ($(SYSTEM_ROS))"
+	@$(ROS_VENV)/bin/python -m colcon build --base-paths . msg
+endif
+	@echo "Built. Next: source install/setup.bash && ros2 launch poco_ros sim_scene.launch.py"
+
+clean:
+	rm -rf build install log $(VENV)/build .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find poco_ros sim_bridge test benchmarks launch -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean
+	rm -rf $(VENV) $(ROS_VENV) poco_ros.egg-info
+
+$(STAMPS)/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
+	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON)"; \
+	  echo "Remedy: sudo apt-get install python3 python3-venv python3-dev"; exit 1; }
+	@$(ALONE) $(PYTHON) scripts/check_machine.py
+	@echo "[1/2] Python environment in $(VENV), pinned by constraints.txt (some GB, once)"
+	@$(ALONE) $(PYTHON) -m venv $(VENV)
+	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@mkdir -p $(STAMPS) && touch $@
+
+$(STAMPS)/poco_msgs: $(STAMPS)/python $(wildcard msg/CMakeLists.txt msg/package.xml msg/*/*)
+	@echo "[2/2] Interface package poco_msgs into $(VENV) (a minute or so, once)"
+	@$(BUILD_ENV) cmake -S msg -B $(VENV)/build/poco_msgs -DBUILD_TESTING=OFF \
+	  -DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(VENV) -DCMAKE_INSTALL_MESSAGE=NEVER \
+	  --log-level=WARNING
+	@$(BUILD_ENV) cmake --build $(VENV)/build/poco_msgs --parallel
+	@$(BUILD_ENV) cmake --install $(VENV)/build/poco_msgs >/dev/null
+	@touch $@
+
+$(ROS_VENV)/.made/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
+	@$(PYTHON) scripts/check_machine.py
+	@echo "Python environment in $(ROS_VENV), on top of the ROS 2 that is installed here (once)"
+	@$(PYTHON) -m venv --system-site-packages $(ROS_VENV)
+	@$(ROS_VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
+	  -e '.[sim,robot,build,test]'
+	@mkdir -p $(@D) && touch $@

@@ -1,0 +1,51 @@
+"""Real nodes in processes of their own, for the benchmarks that need a graph."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+MODULES = {
+    "sim_bridge": "sim_bridge.node",
+    "policy_server": "poco_ros.nodes.policy_server",
+    "rollout": "poco_ros.nodes.rollout",
+    "learner": "poco_ros.nodes.learner",
+}
+
+
+def isolate() -> None:
+    """Keep this process and its children to a DDS domain of their own on this host."""
+    os.environ.setdefault("ROS_DOMAIN_ID", str(random.SystemRandom().randrange(1, 101)))
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
+    os.environ.setdefault("FASTDDS_BUILTIN_TRANSPORTS", "UDPv4")
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@contextlib.contextmanager
+def nodes(parameters: Mapping[str, Mapping[str, object]], log: Path,
+          nice: Sequence[str] = ()) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run nodes, name -> parameters; stop them at the end, and fail if one ended by itself."""
+    running = {}
+    with open(log, "wb") as stream:
+        try:
+            for name, values in parameters.items():
+                words = [f for key, value in values.items() for f in ("-p", f"{key}:={value}")]
+                prefix = ["nice", "-n", "10"] if name in nice else []
+                running[name] = subprocess.Popen(
+                    [*prefix, sys.executable, "-m", MODULES[name], "--ros-args", *words],
+                    stdout=stream, stderr=stream)
+            yield running
+            ended = [name for name, process in running.items() if process.poll() is not None]
+            if ended:
+                raise RuntimeError(f"{', '.join(ended)} ended early; see {log}")
+        finally:
+            for process in running.values():
+                process.send_signal(signal.SIGINT)
+            for process in running.values():
+                process.wait(60)

@@ -1,0 +1,1 @@
+"""Floor 3: the command line, ``poco``. One subcommand a module."""

@@ -1,0 +1,100 @@
+"""``poco launch``: start a whole graph, with or without ``launch_ros``."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import sys
+from pathlib import Path
+
+from poco_ros.bringup import (
+    GRAPHS,
+    NO_BAG,
+    Graph,
+    NodeSpec,
+    arguments_from_text,
+    bag_command,
+    split_assignments,
+)
+from poco_ros.core.config import info_of, settings_of
+from poco_ros.processes import kept_environment, tether
+
+MANAGERS = ("auto", "launch_ros", "poco")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare ``poco launch``, with one subcommand a graph."""
+    parser = subparsers.add_parser(
+        "launch", help="start a whole ROS graph, such as sim_scene",
+        description="Start all nodes of a graph and keep them running: one that dies is started"
+        " again, Ctrl-C lets all of them save and stop.")
+    graphs = parser.add_subparsers(metavar="GRAPH", dest="graph", required=True)
+    for name, graph in GRAPHS.items():
+        one = graphs.add_parser(
+            name, help=graph.doc, description=f"{name}: {graph.doc}.",
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            epilog=argument_help(graph.arguments))
+        one.add_argument("assignments", nargs="*", metavar="name:=value",
+                         help="arguments of the graph, as `ros2 launch` takes them")
+        one.add_argument("--manager", choices=MANAGERS, default="auto",
+                         help="what keeps the processes; auto: launch_ros where it and an"
+                         " installed poco_ros are found, else poco's own")
+
+
+def argument_help(cls: type) -> str:
+    """Return the table of a graph's arguments, with defaults."""
+    lines = ["arguments of the graph:"]
+    for name, (field, _) in settings_of(cls).items():
+        shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        lines.append(f"  {f'{name}:={shown}':<22} {info_of(field).describe()}")
+    return "\n".join(lines)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the graph until it ends or is interrupted."""
+    graph = GRAPHS[args.graph]
+    texts = split_assignments(args.assignments)
+    arguments: object = arguments_from_text(graph.arguments, texts, args.graph)
+    share = installed_share() if args.manager in ("auto", "launch_ros") else None
+    if args.manager == "launch_ros" or share is not None:
+        from poco_ros.ros_launch import run_launch_file
+
+        return run_launch_file(args.graph, share, texts)
+    return run_processes(graph, arguments)
+
+
+def installed_share() -> Path | None:
+    """Return the folder ``share/poco_ros`` that launch_ros would use; None where it cannot."""
+    if importlib.util.find_spec("launch_ros") is None:
+        return None
+    from ament_index_python.packages import PackageNotFoundError, get_package_share_path
+
+    try:
+        return Path(get_package_share_path("poco_ros"))
+    except PackageNotFoundError:
+        return None
+
+
+def command_of(node: NodeSpec) -> tuple[str, ...]:
+    """Return the command line that runs a node with this Python."""
+    return (sys.executable, "-m", "poco_ros.cli.main", "node", node.executable,
+            *node.ros_arguments())
+
+
+def run_processes(graph: Graph, arguments: object) -> int:
+    """Run the graph under poco's own process manager; return the exit code."""
+    from poco_ros.cli.keep_alive import ProcessSpec, Supervisor
+
+    resolved = graph.resolve(arguments)
+    processes = [
+        ProcessSpec(node.name, command_of(node), kept_environment(node.nice), node.respawn,
+                    node.ends_graph)
+        for node in graph.nodes(resolved)]
+    print(f"poco: run folder {resolved.run_dir}; Ctrl-C saves and stops", flush=True)
+    if resolved.record:
+        command = bag_command(resolved.run_dir)
+        if command is None:
+            print(f"poco: {NO_BAG}", file=sys.stderr, flush=True)
+        else:
+            processes.append(ProcessSpec("bag", (*tether(), *command), respawn=False))
+    return Supervisor(processes).run()

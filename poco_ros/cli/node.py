@@ -1,0 +1,60 @@
+"""``poco node``, and the executables of ``ros2 run``: start one node of the graph."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+import sys
+from pathlib import Path
+
+from poco_ros.processes import settle
+
+NODES = {
+    "sim_bridge": "sim_bridge.node",
+    "rollout": "poco_ros.nodes.rollout",
+    "policy_server": "poco_ros.nodes.policy_server",
+    "learner": "poco_ros.nodes.learner",
+}
+"""Name -> module with a ``main()`` that returns the exit code. ``setup.py`` lists the names."""
+INTERRUPTED = 130
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare ``poco node``."""
+    parser = subparsers.add_parser(
+        "node", help="start one node of the graph",
+        description="Start one node, as `ros2 run poco_ros NAME` does.",
+        epilog="Example: poco node policy_server preset:=cpu_cube_single --ros-args -r __ns:=/arm")
+    parser.add_argument("name", choices=sorted(NODES), help="which node")
+    parser.add_argument(
+        "words", nargs=argparse.REMAINDER, metavar="name:=value ... [--ros-args ...]",
+        help="parameters, then ROS arguments as every ROS node takes them")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Run the node in this process until it ends; return its exit code."""
+    sys.argv = [args.name, *ros_words(args.words)]
+    return start(args.name)
+
+
+def main() -> int:
+    """Run the node that the executable is named after."""
+    return start(Path(sys.argv[0]).name)
+
+
+def start(name: str) -> int:
+    """Run a node with the arguments in ``sys.argv``; return its exit code."""
+    settle()
+    try:
+        return int(importlib.import_module(NODES[name]).main())
+    except KeyboardInterrupt:  # while it was still importing
+        return INTERRUPTED
+
+
+def ros_words(words: list[str]) -> list[str]:
+    """Return ROS arguments in which leading ``name:=value`` words have become parameters."""
+    start = words.index("--ros-args") if "--ros-args" in words else len(words)
+    parameters = [part for word in words[:start] if ":=" in word for part in ("-p", word)]
+    plain = [word for word in words[:start] if ":=" not in word]
+    given = ["--ros-args", *parameters, "--"] if parameters else []
+    return [*plain, *given, *words[start:]]

@@ -1,0 +1,77 @@
+"""``poco plot``: learning curves of one or more runs, over steps and over minutes."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from poco_ros.core.errors import DataError
+from poco_ros.learning.metrics import read_rows
+from poco_ros.run_folder import RunFolder
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command."""
+    parser = subparsers.add_parser(
+        "plot", help="draw learning curves",
+        description="Draw success over environment steps and over minutes, from the tables"
+        " evaluations.csv (points with standard error) and metrics.csv (running average) of runs.")
+    parser.add_argument("runs", nargs="+", type=Path, help="run folders")
+    parser.add_argument("--out", type=Path, default=None,
+                        help="picture to write (default: curve.png in the first run)")
+    parser.add_argument("--title", default="", help="title of the picture")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Draw and say where."""
+    out = args.out or args.runs[0] / "curve.png"
+    draw_curves([RunFolder(path) for path in args.runs], out, args.title)
+    print(f"wrote {out}")
+    return 0
+
+
+def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
+    """Draw the success curves of ``folders`` into the picture ``out``.
+
+    Raises:
+        DataError: a folder holds neither evaluations nor metrics.
+    """
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
+    for number, folder in enumerate(folders):
+        evaluations = folder.read_evaluations()
+        metrics = [row for row in read_rows(folder.path / "metrics.csv") if row["success_rate"]]
+        if not evaluations and not metrics:
+            raise DataError(f"{folder.path}: neither evaluations.csv nor metrics.csv has rows;"
+                            " run poco train or poco eval first")
+        colour = f"C{number}"
+        for panel, column, unit in zip(panels, ("environment_steps", "minutes"),
+                                       ("environment steps", "minutes"), strict=True):
+            if metrics:
+                panel.plot([float(r[column]) for r in metrics],
+                           [100 * float(r["success_rate"]) for r in metrics],
+                           color=colour, alpha=0.35, linewidth=1.2,
+                           label=f"{folder.path.name}: while learning, last 50 episodes")
+            if evaluations:
+                rates = [float(r["success_rate"]) for r in evaluations]
+                errors = [100 * (p * (1 - p) / int(r["episodes"])) ** 0.5
+                          for p, r in zip(rates, evaluations, strict=True)]
+                panel.errorbar([float(r[column]) for r in evaluations], [100 * p for p in rates],
+                               yerr=errors, color=colour, marker="o", capsize=3,
+                               label=f"{folder.path.name}: evaluation,"
+                               f" {evaluations[0]['episodes']} episodes")
+            panel.set_xlabel(unit)
+            panel.grid(alpha=0.3)
+            panel.set_xlim(left=0)
+    panels[0].set_ylabel("success [%]")
+    panels[0].set_ylim(0, 102)
+    panels[1].legend(loc="lower right", fontsize=8)
+    if title:
+        figure.suptitle(title)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=130)
+    plt.close(figure)

@@ -1,0 +1,175 @@
+"""``poco train``: the whole run without ROS, environments in worker processes."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from poco_ros.cli.display import Display, Standing
+from poco_ros.cli.eval import evaluate_run
+from poco_ros.cli.flags import add_flags, given
+from poco_ros.core.config import merge
+from poco_ros.core.errors import ConfigError
+from poco_ros.core.seeding import episode_seed
+from poco_ros.core.task import TaskConfig
+from poco_ros.learning.checkpoint import has_checkpoint
+from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.preset import Preset, load_preset
+from poco_ros.run_folder import RunFolder
+from poco_ros.training import TrainingRun, open_run
+from sim_bridge.workers import EpisodeJob, EpisodeWorkers
+
+STAGES = ("all", "offline", "online")
+
+
+def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Declare the command; every setting of task, agent and schedule is a flag."""
+    parser = subparsers.add_parser(
+        "train", help="train a policy headless: offline on demonstrations, then online",
+        description="Clone demonstrations (offline), then let the policy improve itself in the"
+        " environment (online). A preset gives all settings, flags override it. Ctrl-C saves; the"
+        " same command with --resume goes on exactly where it stopped.",
+        epilog="examples:  poco train --preset cpu_cube_single --seed 1    |    "
+        "poco train --preset paper_scene --stage offline --run-dir runs/scene, then the same with"
+        " --stage online --resume")
+    parser.add_argument("--preset", default="", help="preset by name or path; default: the run's"
+                        " own with --resume, else cpu_cube_single")
+    parser.add_argument("--stage", choices=STAGES, default="all",
+                        help="offline: demonstrations only; online: the rest, from --checkpoint or"
+                        " after an offline stage; all: both [default: all]")
+    parser.add_argument("--run-dir", type=Path, default=None,
+                        help="folder of the run [default: runs/<task>-<date>-<time>]")
+    parser.add_argument("--resume", action="store_true",
+                        help="go on with the run in --run-dir")
+    parser.add_argument("--checkpoint", default="",
+                        help="start the online stage from this policy or run folder")
+    parser.add_argument("--seed", type=int, default=None,
+                        help="seed of the run [default: 0; with --resume the run's own]")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+                        help="worker processes for evaluations")
+    add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"})
+    add_flags(parser.add_argument_group("agent"), AgentConfig, "agent")
+    add_flags(parser.add_argument_group("schedule"), TrainConfig, "train")
+
+
+def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
+    """Return preset, run folder and seed of the command.
+
+    Raises:
+        ConfigError: what is missing or contradicts itself.
+    """
+    overrides: dict[str, Any] = given(args)
+    if args.resume:
+        if args.run_dir is None or not RunFolder(args.run_dir).config.exists():
+            raise ConfigError(f"--resume: {args.run_dir or '--run-dir'} holds no run; name the"
+                              " folder of the run to go on with")
+        folder = RunFolder(args.run_dir)
+        source: str | Path = args.preset or folder.config
+        seed = folder.seed() if args.seed is None else args.seed
+    else:
+        source, seed = args.preset or "cpu_cube_single", args.seed or 0
+    if args.stage == "offline":
+        overrides = merge(overrides, {"train": {"online_steps": 0}})
+    preset = load_preset(source, overrides)
+    run_dir = args.run_dir or Path(f"runs/{preset.task.name}-{time.strftime('%Y%m%d-%H%M%S')}")
+    if RunFolder(run_dir).config.exists() and not args.resume:
+        raise ConfigError(f"{run_dir}: holds a run already; add --resume to go on with it, or"
+                          " name another folder")
+    if args.stage == "online":
+        if not preset.train.online_steps:
+            raise ConfigError("--stage online: online_steps is 0; say how many with"
+                              " --online-steps")
+        if not args.checkpoint and not has_checkpoint(RunFolder(run_dir).checkpoint):
+            raise ConfigError("--stage online: there is no policy to start from; give"
+                              " --checkpoint, or --resume a run whose offline stage is done")
+    return preset, run_dir, seed
+
+
+def run(args: argparse.Namespace) -> int:
+    """Train until the run is finished or interrupted."""
+    preset, run_dir, seed = resolve(args)
+    console = Console(highlight=False, soft_wrap=True)
+    console.print(f"poco train: {preset.task.name}, seed {seed}, run folder {run_dir}")
+    session = open_run(preset, run_dir, seed, args.checkpoint)
+    interrupted = Interrupted()
+    try:
+        with interrupted, Display(console) as display:
+            finished = train(session, display, interrupted)
+    finally:
+        session.close()
+    if not finished:
+        console.print(f"interrupted: saved in {run_dir}; go on with"
+                      f" poco train --resume --run-dir {run_dir}")
+        return 130
+    console.print(f"finished in {session.minutes:.1f} minutes: {session.trainer.updates:,}"
+                  f" updates, {session.trainer.environment_steps:,} steps")
+    if preset.train.eval_every:
+        with EpisodeWorkers(preset.task, args.workers) as workers:
+            evaluate_run(session.folder, workers, preset.train.eval_episodes, 0, console)
+    return 0
+
+
+class Interrupted:
+    """Notes Ctrl-C and SIGTERM, so that the loop stops between two updates and saves."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def __enter__(self) -> Interrupted:
+        self._before = {number: signal.signal(number, self._note)
+                        for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, *_: object) -> None:
+        self.asked = True
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def train(session: TrainingRun, display: Display, interrupted: Interrupted) -> bool:
+    """Run the stages to their end; False when interrupted.
+
+    Acting happens in a worker process while updates go on here, as far as ``sync_lag`` lets it.
+    """
+    trainer, seed = session.trainer, session.trainer.seed
+
+    def work() -> None:
+        session.work()
+        display.show(standing(session))
+
+    with EpisodeWorkers(session.preset.task, 1) as workers:
+        while not interrupted.asked:
+            number = trainer.episodes_added
+            due = session.work_due()
+            policy = trainer.acting_policy(number)
+            if trainer.environment_steps >= session.preset.train.online_steps or policy is None:
+                if not due:
+                    return True
+                work()
+                continue
+            job = EpisodeJob(policy.to_bytes(), episode_seed(seed, number),
+                             f"episode-{seed}-{number:06d}", "online")
+            workers.submit(job)
+            while not workers.ready(0.0 if session.work_due() else 0.2):
+                if interrupted.asked:
+                    return False  # the episode is run again, to the bit, when the run goes on
+                if session.work_due():
+                    work()
+            session.store_episode(workers.next_episode())
+    return False
+
+
+def standing(session: TrainingRun) -> Standing:
+    """Return where the run stands, for the display."""
+    trainer, config = session.trainer, session.preset.train
+    return Standing(trainer.stage, trainer.updates, config.offline_steps,
+                    trainer.environment_steps, config.online_steps, session.success_rate,
+                    session.updates_per_second, session.steps_per_second, session.last_metrics)

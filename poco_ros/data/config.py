@@ -1,0 +1,47 @@
+"""Settings of demonstrations: where they come from, and how they are made."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from poco_ros.core.config import setting
+
+AUTOMATIC = Path("auto")
+COLLECTED_DOMAINS = ("cube-single", "cube-double", "cube-triple", "scene", "puzzle-3x3")
+
+
+@dataclass(frozen=True)
+class PlayConfig:
+    """OGBench's play data, made again with its own oracles and settings."""
+
+    domain: str = setting("scene", "domain of OGBench", choices=COLLECTED_DOMAINS)
+    num_trajs: int = setting(1000, "trajectories for training; a tenth more for validation. "
+                             "OGBench has 1,000, for cube-triple 3,000", minimum=1)
+    trajectory_steps: int = setting(1001, "rows of a trajectory", minimum=2)
+    noise: float = setting(0.1, "noise on the oracle's plan, relative to one action", minimum=0.0)
+    noise_smoothing: float = setting(0.5, "width of the Gaussian that smooths this noise over "
+                                     "time", unit="steps", minimum=0.0)
+    seed: int = setting(0, "seed; the data are a function of it", minimum=0)
+
+
+@dataclass(frozen=True)
+class DemonstrationConfig:
+    """Demonstrations for one task."""
+
+    kind: str = setting(
+        "directed", "directed: oracles that pursue the task, with noise; play: OGBench's play "
+        "data, made here; npz: a data set in OGBench's format, relabelled",
+        choices=("directed", "play", "npz"))
+    path: Path = setting(AUTOMATIC, "folder of directed demonstrations, or the .npz file; auto = "
+                         "a name below runs/data that follows from the settings")
+    episodes: int = setting(100, "directed episodes, or trajectories of play data; 0 = all that "
+                            "an npz has", minimum=0)
+    noise: float = setting(0.35, "noise on the directed oracle's plan, relative to one action",
+                           minimum=0.0)
+    noise_smoothing: float = setting(0.5, "width of the Gaussian that smooths this noise over "
+                                     "time", unit="steps", minimum=0.0)
+    attempts: int = setting(1, "times that a subgoal is tried before a directed episode is given "
+                            "up", minimum=1)
+    keep_failures: bool = setting(True, "keep directed episodes that miss the goal")
+    seed: int = setting(0, "seed; the demonstrations are a function of it", minimum=0)

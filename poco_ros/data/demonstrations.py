@@ -1,0 +1,102 @@
+"""One door to all demonstrations: made where they are missing, loaded, checked."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from poco_ros.core import config
+from poco_ros.core.episode import Episode
+from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import DataError
+from poco_ros.core.task import TaskConfig
+from poco_ros.data.config import AUTOMATIC, COLLECTED_DOMAINS, DemonstrationConfig, PlayConfig
+from poco_ros.data.summary import check_alike
+
+FOLDER = Path("runs/data")
+"""Where demonstrations are kept whose path is not named."""
+
+
+def load_demonstrations(source: str | Path | DemonstrationConfig, task: TaskConfig,
+                        workers: int = 0, show_progress: bool = True) -> list[Episode]:
+    """Return the demonstrations for ``task``.
+
+    Args:
+        source: settings, and then what is missing is made first (quickly when nothing is); or a
+            path: a folder of episodes, or an ``.npz`` in OGBench's format, relabelled for
+            ``task``.
+        task: the task that they are for.
+        workers: processes that make what is missing; 0 = one a processor.
+        show_progress: draw a progress bar while they do.
+
+    Raises:
+        DataError: nothing is there, a file is broken, or what is there is for another task or
+            was made with other settings.
+    """
+    if isinstance(source, DemonstrationConfig):
+        episodes = _configured(source, task, workers, show_progress)
+    elif Path(source).suffix == ".npz":
+        episodes = _relabelled(Path(source), task, 0)
+    else:
+        episodes = _stored(Path(source))
+    check_alike(episodes)
+    strange = next((episode for episode in episodes if episode.task != task.name), None)
+    if strange is not None:
+        raise DataError(f"{source}: episode {strange.id} is of task {strange.task!r}, not"
+                        f" {task.name!r}")
+    return episodes
+
+
+def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path:
+    """Return where the demonstrations of ``settings`` are kept.
+
+    Raises:
+        DataError: a data set of somebody else's is to be loaded, and its file is not named.
+    """
+    if settings.path != AUTOMATIC:
+        return settings.path
+    if settings.kind == "npz":
+        raise DataError("demonstrations of kind npz need the path of their .npz file")
+    if settings.kind == "play":
+        play = _play(settings, task)
+        return FOLDER / f"{task.domain}-play-{_digest(config.to_yaml(play))}.npz"
+    from poco_ros.data.directed.generate import settings_text
+    return FOLDER / f"{task.name}-directed-{_digest(settings_text(settings, task))}"
+
+
+def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
+                show_progress: bool) -> list[Episode]:
+    path = demonstrations_path(settings, task)
+    if settings.kind == "npz":
+        return _relabelled(path, task, settings.episodes)
+    if settings.episodes < 1:
+        raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
+    if settings.kind == "play":
+        from poco_ros.data.play import generate_ogbench
+        generate_ogbench(_play(settings, task), path, workers, show_progress)
+        return _relabelled(path, task, settings.episodes)
+    from poco_ros.data.directed.generate import generate_directed
+    return generate_directed(settings, path, task, workers, show_progress)
+
+
+def _play(settings: DemonstrationConfig, task: TaskConfig) -> PlayConfig:
+    """Return OGBench's own settings of play data, with the number and the seed asked for."""
+    if task.domain not in COLLECTED_DOMAINS:
+        raise DataError(f"{task.name}: there are no play data for {task.domain}; choose kind"
+                        " directed")
+    return PlayConfig(domain=task.domain, num_trajs=settings.episodes, seed=settings.seed)
+
+
+def _relabelled(path: Path, task: TaskConfig, trajectories: int) -> list[Episode]:
+    from poco_ros.data.relabel import load_play_episodes
+    return load_play_episodes(path, task, trajectories)
+
+
+def _stored(folder: Path) -> list[Episode]:
+    if not folder.is_dir():
+        raise DataError(f"{folder}: no such demonstrations")
+    return list(EpisodeStore(folder))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:8]

@@ -1,0 +1,87 @@
+"""Data that are made in pieces: each piece is on disk, whole, before it counts as done."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from poco_ros.core import config
+from poco_ros.core.errors import DataError
+from poco_ros.core.files import PREFIX, write_atomic
+
+SETTINGS = "settings.yaml"
+
+
+class Shards:
+    """A folder of numbered pieces, beside the settings that they were made with.
+
+    Several processes may write at a time, each its own number: a piece is written aside and moved
+    into its place. What a killed process leaves half-written is swept away at the next start.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def open(self, settings: str) -> list[int]:
+        """Make the folder, or go on with it; return the numbers of the pieces that are there.
+
+        Raises:
+            DataError: the pieces there were made with other settings.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        for stale in self.folder.glob(f"{PREFIX}*"):
+            stale.unlink()
+        check_settings(self.folder / SETTINGS, settings, f"delete {self.folder} to start anew")
+        return sorted(int(path.stem) for path in self.folder.glob("*.npz"))
+
+    def path(self, number: int) -> Path:
+        """Return where piece ``number`` is kept."""
+        return self.folder / f"{number:06d}.npz"
+
+    def write(self, number: int, arrays: dict[str, np.ndarray]) -> None:
+        """Store piece ``number`` durably."""
+        stream = io.BytesIO()
+        np.savez(stream, **arrays)  # type: ignore[arg-type]  # the stub takes the names for flags
+        write_atomic(self.path(number), stream.getvalue())
+
+    def read(self, number: int) -> dict[str, np.ndarray]:
+        """Return piece ``number``."""
+        with np.load(self.path(number)) as archive:
+            return dict(archive)
+
+    def remove(self) -> None:
+        """Delete all pieces and the folder."""
+        shutil.rmtree(self.folder)
+
+
+@contextmanager
+def only_maker(path: Path) -> Iterator[None]:
+    """Let one process at a time make what ``path`` names; the others wait until it is there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = path.with_name(f".{path.name}.lock")
+    with open(lock, "wb") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)  # the kernel frees it, however the process ends
+        yield
+
+
+def check_settings(path: Path, settings: str, remedy: str) -> None:
+    """Write ``settings`` (YAML) to ``path``, or see that they are what stands there.
+
+    Raises:
+        DataError: other settings stand there; the first that differs is named, and ``remedy``.
+    """
+    if not path.exists():
+        write_atomic(path, settings)
+        return
+    found, wanted = config.read_yaml(path), yaml.safe_load(settings)
+    for key in sorted({*found, *wanted}):
+        if found.get(key) != wanted.get(key):
+            raise DataError(f"{path}: made with {key} = {found.get(key)!r}, now asked for"
+                            f" {wanted.get(key)!r}; {remedy}, or choose another place")

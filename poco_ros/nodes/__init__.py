@@ -1,0 +1,1 @@
+"""Floor of the nodes: each is thin, and none imports another."""

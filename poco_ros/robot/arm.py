@@ -1,0 +1,153 @@
+"""The contract of an arm: read a consistent state, command a pose, hold, stop.
+
+SI units at this seam, whatever the hardware speaks. Joints are known by name; arrays are in the
+order of ``joint_names``. An arm never moves by itself: not when it is opened, enabled, released
+or closed.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import numpy as np
+
+from poco_ros.core.errors import DataError, PocoError
+
+
+class ArmError(PocoError):
+    """The arm cannot do what was asked; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class ArmFault:
+    """Something that is wrong with the arm right now."""
+
+    code: str
+    """One word for tables and counters, such as ``bus_silent``."""
+    detail: str
+    """What is wrong, and what to do, in words."""
+    mute: bool = False
+    """Nothing may be sent while it lasts: nobody listens, or another controller commands."""
+
+    def __str__(self) -> str:
+        return f"{self.code}: {self.detail}"
+
+
+@dataclass(frozen=True, eq=False)
+class ArmCommand:
+    """A pose to be in."""
+
+    positions: np.ndarray
+    """(J,) float64 [rad]."""
+    gripper: float
+    """Opening between the fingers [m]."""
+
+    def vector(self) -> np.ndarray:
+        """Return joints and gripper as one vector, (J+1,) [rad, ..., m]."""
+        return np.append(self.positions, self.gripper)
+
+    @classmethod
+    def from_vector(cls, vector: np.ndarray) -> ArmCommand:
+        """Read :meth:`vector` back."""
+        return cls(np.array(vector[:-1], np.float64), float(vector[-1]))
+
+    def check(self, joints: int) -> None:
+        """Raise DataError unless there are ``joints`` positions and all values are finite."""
+        if self.positions.shape != (joints,):
+            raise DataError(f"command has positions of shape {self.positions.shape}, expected"
+                            f" ({joints},): a partial command is refused")
+        if not np.isfinite(self.vector()).all():
+            raise DataError(f"command is not finite: {self.positions}, gripper {self.gripper}")
+
+
+@dataclass(frozen=True, eq=False)
+class ArmState:
+    """One consistent measurement: all values are of the same instant."""
+
+    joint_names: tuple[str, ...]
+    positions: np.ndarray
+    """(J,) float64 [rad]."""
+    gripper: float
+    """Opening between the fingers [m]."""
+    monotonic_ns: int
+    """When it was measured, monotonic clock [ns]; ages are counted with it."""
+    wall_ns: int
+    """When it was measured, wall clock [ns]; for stamps only, it may jump."""
+    enabled: bool
+    """All motors are powered."""
+    velocities: np.ndarray | None = None
+    """(J,) float64 [rad/s], where the arm reports them."""
+    faults: tuple[ArmFault, ...] = ()
+
+    def as_command(self) -> ArmCommand:
+        """Return the measured pose as a command."""
+        return ArmCommand(self.positions.copy(), self.gripper)
+
+
+class Arm(ABC):
+    """One arm. ``open`` first; ``close`` is allowed at any time and leaves the motors as they are.
+    """
+
+    joint_names: tuple[str, ...]
+    """J names, in the order of every array."""
+
+    @abstractmethod
+    def open(self) -> None:
+        """Connect and wait for the first measurement.
+
+        Raises:
+            ArmError: no such bus, nobody answers, or another controller owns the bus.
+        """
+
+    @abstractmethod
+    def enable(self) -> None:
+        """Power the motors and hold the measured pose; returns when all of them are on.
+
+        Raises:
+            ArmError: they do not come on, the arm is in a state that forbids it, it is stopped, or
+                another controller commands it.
+        """
+
+    @abstractmethod
+    def read(self) -> ArmState:
+        """Return the newest consistent measurement, with the faults of this moment.
+
+        It never waits. When the bus is silent it returns the last measurement with a fault.
+
+        Raises:
+            ArmError: there was no measurement yet, or the arm is not open.
+        """
+
+    @abstractmethod
+    def command(self, command: ArmCommand) -> None:
+        """Ask for a pose; returns at once.
+
+        Raises:
+            ArmError: not open, stopped, or the command could not be sent.
+            DataError: a joint is missing, a value is not finite, or beyond the arm's own limits.
+        """
+
+    @abstractmethod
+    def hold(self) -> ArmCommand:
+        """Command the measured joints (the gripper keeps its grip); return what was commanded."""
+
+    @abstractmethod
+    def stop(self, reason: str) -> None:
+        """Hold the measured pose and latch: commands are refused until :meth:`release`.
+
+        It may be called from any thread and at any time; it never raises because of the bus.
+        """
+
+    @abstractmethod
+    def release(self) -> None:
+        """Lift the latch of :meth:`stop`; nothing moves."""
+
+    @property
+    @abstractmethod
+    def stopped(self) -> str:
+        """Why the arm is stopped; empty when it is not."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Disconnect; the motors stay powered and hold."""

@@ -1,0 +1,339 @@
+"""The control loop of an arm, without ROS: measure, then act, a fixed time later, every tick."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from poco_ros.core.chunk import ActionChunk, PlayedAction
+from poco_ros.core.errors import DataError
+from poco_ros.robot.arm import Arm, ArmCommand, ArmError, ArmState
+from poco_ros.robot.chunk_gate import ChunkGate
+from poco_ros.robot.config import RobotConfig
+from poco_ros.robot.control_status import Executed, Mode, Status
+from poco_ros.robot.joints import in_order
+from poco_ros.robot.observation_log import Observed
+from poco_ros.robot.ramp import Ramp
+from poco_ros.robot.safety_filter import Decision, SafetyFilter, Verdict
+from poco_ros.robot.ticker import Phase, Ticker
+
+logger = logging.getLogger(__name__)
+
+
+class ArmController:
+    """Owns an open arm's time. Methods may be called from any thread.
+
+    In every tick ``sense`` publishes a measurement (the observation) and ``act``, the act offset
+    later, executes one action of the chunk that answers it. An action that is due and is not there
+    means that the measured pose is held for this tick. Faults hold until the operator is ready.
+    """
+
+    def __init__(self, arm: Arm, config: RobotConfig, task: str = "", *,
+                 on_observation: Callable[[ArmState], None] = lambda state: None,
+                 on_executed: Callable[[Executed], None] = lambda executed: None) -> None:
+        """Take an open arm.
+
+        Args:
+            arm: open; this controller is the only one that commands it.
+            config: settings of the arm's side.
+            task: task of the policies whose chunks are let in; empty lets any in.
+            on_observation: called every tick with a new measurement, on the ticker's thread.
+            on_executed: called every tick of an episode, on the ticker's thread.
+        """
+        self.arm = arm
+        self.config = config
+        period = 1.0 / config.control.rate
+        self.filter = SafetyFilter(config.safety, config.actions, arm.joint_names, period)
+        self._gate = ChunkGate(self.filter.mapping.action_dim, task, config.safety.chunk_age)
+        homing = config.homing
+        self._home = [
+            ArmCommand(in_order(pose, arm.joint_names, "homing pose"), homing.gripper)
+            for pose in (*homing.waypoints, homing.pose)]
+        self._on_observation = on_observation
+        self._on_executed = on_executed
+        self.ticker = Ticker(period, [Phase(0.0, self.sense),
+                                      Phase(config.control.act_offset, self.act)], self._failed)
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
+        self._mode = Mode.INACTIVE
+        self._reason = ""
+        self._ramp: Ramp | None = None
+        self._ramp_began = 0
+        self._stamp = 0
+        self._episode = ""
+        self._step = -1
+        self._executed_total = 0
+        self._late_chunks = 0
+        self._late_since = 0
+        self._verdicts: Counter[Verdict] = Counter()
+        self._heartbeat_ns = 0
+
+    # --- what people and nodes ask for --------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to tick; measurements are published from now on."""
+        self.ticker.start()
+
+    def close(self) -> None:
+        """End ticking; an arm that was commanded holds where it is."""
+        self.ticker.stop()
+        self.deactivate()
+
+    def activate(self) -> None:
+        """Power the arm and take control at the measured pose, with a soft start.
+
+        Raises:
+            ArmError: the arm refuses, is faulty or outside its limits, or the stop is latched.
+        """
+        self._refuse_when_stopped()
+        self.arm.enable()
+        state = self.arm.read()
+        if state.faults:
+            raise ArmError(f"not activated: {'; '.join(map(str, state.faults))}")
+        with self._lock:
+            self._refuse_when_stopped()
+            self._gate.drop()
+            self.filter.release()
+            self.arm.command(self.filter.enter(state))
+            self._heartbeat_ns = time.monotonic_ns()
+            self._become(Mode.ACTIVE, "")
+            if self.config.control.home_on_activate:
+                self.home()
+
+    def deactivate(self) -> None:
+        """Give control up; the arm holds where it is. A latched stop stays latched."""
+        with self._lock:
+            if self._mode in (Mode.INACTIVE, Mode.STOPPED):
+                return
+            self.end_episode()
+            self._become(Mode.INACTIVE, "deactivated")
+            try:
+                self.arm.hold()
+            except ArmError as error:
+                logger.warning("deactivated, but the hold did not reach the arm: %s", error)
+
+    def ready(self) -> None:
+        """The operator is ready: go on after a fault that is gone; without effect otherwise.
+
+        Raises:
+            ArmError: the fault is still there; the stop is latched; the arm refuses power.
+        """
+        with self._lock:
+            self._refuse_when_stopped()
+            if self._mode is not Mode.HOLDING:
+                return
+        faults = [fault for fault in self.arm.read().faults if fault.code != "not_enabled"]
+        if faults:
+            raise ArmError(f"not ready: {'; '.join(map(str, faults))}")
+        self.activate()
+
+    def home(self) -> None:
+        """Go to the home pose; the mode is RAMPING until it is reached, then ACTIVE.
+
+        Raises:
+            ArmError: not active.
+        """
+        with self._lock:
+            if self._mode not in (Mode.ACTIVE, Mode.RAMPING):
+                raise ArmError(f"cannot go home while {self._mode.value}"
+                               f"{': ' + self._reason if self._reason else ''}")
+            self.end_episode()
+            start = self.filter.pose
+            assert start is not None
+            self._ramp = Ramp(start, self._home, self.config.homing.velocity)
+            self._ramp_began = time.monotonic_ns()
+            self._become(Mode.RAMPING, "going home")
+
+    def stop(self, reason: str) -> None:
+        """Stop and latch; nothing moves until :meth:`release`."""
+        with self._lock:
+            self.filter.stop(reason)
+            self.arm.stop(reason)
+            self._gate.drop()
+            self._become(Mode.STOPPED, reason)
+
+    def release(self) -> None:
+        """Lift the stop; :meth:`activate` is needed before anything moves."""
+        with self._lock:
+            if self._mode is not Mode.STOPPED:
+                return
+            self.arm.release()
+            self.filter.release()
+            self.end_episode()
+            self._become(Mode.INACTIVE, "stop released")
+
+    def heartbeat(self) -> None:
+        """The operator is there."""
+        self._heartbeat_ns = time.monotonic_ns()
+
+    def begin_episode(self, episode_id: str) -> None:
+        """Let chunks of ``episode_id`` in; its steps count from its first executed action."""
+        with self._lock:
+            self._gate.begin(episode_id)
+            self._episode, self._step, self._late_since = episode_id, -1, 0
+
+    def end_episode(self) -> None:
+        """Let no chunk in any more; the arm rests where it is."""
+        self.begin_episode("")
+
+    def offer(self, chunk: ActionChunk, episode_id: str) -> None:
+        """Take a chunk to execute.
+
+        Raises:
+            DataError: it is refused (counted in the status); the message says why.
+        """
+        with self._lock:
+            if self._mode is not Mode.ACTIVE:
+                raise self._gate.refuse("mode", f"chunk {chunk.chunk_id}: the arm is"
+                                        f" {self._mode.value}{': ' + self._reason}")
+            self._gate.offer(chunk, episode_id, self._executed_total, time.monotonic_ns())
+
+    def refuse(self, error: DataError) -> None:
+        """Count a chunk that could not even be read."""
+        with self._lock:
+            self._gate.refuse("malformed", str(error))
+
+    @property
+    def mode(self) -> Mode:
+        """What the controller does now."""
+        return self._mode
+
+    def wait_for(self, *modes: Mode, timeout: float) -> bool:
+        """Wait until the mode is one of ``modes``; return whether it became so in time [s]."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self._mode in modes, timeout)
+
+    def status(self) -> Status:
+        """Return how the loop does."""
+        with self._lock:
+            late = (time.monotonic_ns() - self._late_since) * 1e-9 if self._late_since else 0.0
+            return Status(
+                self._mode, self._reason, self._episode, max(self._step, 0), self.ticker.ticks,
+                self.ticker.missed, self.ticker.lateness(0), self.ticker.lateness(1),
+                {verdict.name: count for verdict, count in sorted(self._verdicts.items())},
+                self._late_chunks, late, dict(self._gate.refusals))
+
+    # --- the two halves of a tick -------------------------------------------------------------
+
+    def sense(self) -> None:
+        """Publish the newest measurement, unless it is no newer than the last."""
+        state = self.arm.read()
+        with self._lock:
+            if state.wall_ns == self._stamp:
+                return
+            self._stamp = state.wall_ns
+            self._gate.observations.add(
+                state.wall_ns, Observed(state.monotonic_ns, self._executed_total))
+        self._on_observation(state)
+
+    def act(self) -> None:
+        """Command one tick's pose."""
+        executed = None
+        with self._lock:
+            if self._mode in (Mode.INACTIVE, Mode.STOPPED):
+                if self._mode is Mode.STOPPED and self._step >= 0:
+                    executed = self._stopped_tick()
+            else:
+                self._watch_heartbeat()
+                state = self.arm.read()
+                executed = self._decide(state, time.monotonic_ns())
+        if executed is not None:
+            self._on_executed(executed)
+
+    def _decide(self, state: ArmState, now: int) -> Executed | None:
+        if self._mode is Mode.STOPPED:  # just now: the heartbeat is lost
+            return self._stopped_tick() if self._step >= 0 else None
+        played = None
+        if self._mode is Mode.RAMPING:
+            decision = self._ramp_on(state, now)
+        elif self._mode is Mode.HOLDING:
+            decision = self.filter.hold(state, self._reason)
+        elif (due := self._gate.next()) is not None:
+            played, observed = due
+            decision = self.filter.act(played.action, observed.monotonic_ns, state, now)
+            self._late_since = 0
+        elif self._step < 0:
+            decision = self.filter.rest(state, now)
+        else:
+            decision = self._late(state, now)
+        if decision.fault and self._mode is not Mode.HOLDING:
+            self._gate.drop()
+            self._become(Mode.HOLDING, decision.reason)
+        return self._record(played, self._send(decision, state))
+
+    def _late(self, state: ArmState, now: int) -> Decision:
+        """An action is due and there is none: hold the measured pose for this tick."""
+        if not self._late_since:
+            self._late_since = now
+        self._late_chunks += 1
+        decision = self.filter.rest(state, now)  # looks at the arm; a fault counts for more
+        return decision if decision.fault else self.filter.hold(
+            state, "no chunk was there in time")
+
+    def _ramp_on(self, state: ArmState, now: int) -> Decision:
+        assert self._ramp is not None
+        homing = self.config.homing
+        elapsed = (now - self._ramp_began) * 1e-9
+        decision = self.filter.move(self._ramp.at(elapsed), state, now)
+        if decision.verdict is Verdict.HELD:
+            return decision
+        distance = abs(state.positions - self._ramp.goal.positions).max()
+        if elapsed >= self._ramp.duration and distance <= homing.tolerance:
+            self._ramp = None
+            self._become(Mode.ACTIVE, "")
+        elif elapsed > self._ramp.duration + homing.patience:
+            why = decision.reason or "the arm does not follow"
+            return self.filter.hold(
+                state, f"home was not reached: {distance:.3f} rad are left ({why})", fault=True)
+        return decision
+
+    def _send(self, decision: Decision, state: ArmState) -> Decision:
+        """Send the command; return what became of it."""
+        if any(fault.mute for fault in state.faults):
+            return decision
+        try:
+            self.arm.command(decision.command)
+        except ArmError as error:
+            self._gate.drop()
+            self._become(Mode.STOPPED if self.arm.stopped else Mode.HOLDING, str(error))
+            return self.filter.hold(state, str(error), decision.requested, fault=True)
+        return decision
+
+    def _record(self, played: PlayedAction | None, decision: Decision) -> Executed | None:
+        if played is not None and decision.verdict in (Verdict.NOMINAL, Verdict.LIMITED):
+            self._executed_total += 1
+        if not self._episode or (self._step < 0 and played is None):
+            return None
+        self._step += 1
+        self._verdicts[decision.verdict] += 1
+        return Executed(self._stamp, self._episode, self._step, played, decision)
+
+    def _stopped_tick(self) -> Executed | None:
+        return self._record(None, self.filter.hold(self.arm.read(), self._reason))
+
+    def _watch_heartbeat(self) -> None:
+        timeout = self.config.control.heartbeat_timeout
+        if timeout and time.monotonic_ns() - self._heartbeat_ns > timeout * 1e9:
+            self.stop(f"no heartbeat of the operator for {timeout:g} s")
+
+    def _failed(self, error: Exception) -> None:
+        """A phase of the ticker raised: nobody is at the wheel, so stop."""
+        if isinstance(error, ArmError):
+            with self._lock:
+                if self._mode not in (Mode.INACTIVE, Mode.STOPPED):
+                    self._become(Mode.HOLDING, str(error))
+            return
+        self.stop(f"the control loop failed: {type(error).__name__}: {error}")
+
+    def _become(self, mode: Mode, reason: str) -> None:
+        if mode is not self._mode:
+            logger.info("%s -> %s%s", self._mode.value, mode.value, reason and f": {reason}")
+        self._mode, self._reason = mode, reason
+        self._changed.notify_all()
+
+    def _refuse_when_stopped(self) -> None:
+        if self._mode is Mode.STOPPED:
+            raise ArmError(f"the stop is latched ({self._reason}); release it first")

@@ -1,0 +1,113 @@
+"""The picture encoder: cameras' pictures to feature vectors, frozen."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+import torch
+
+from poco_ros.core.config import setting
+from poco_ros.core.errors import CheckpointError, ConfigError, DataError
+from poco_ros.robot.encoder_weights import EncoderWeights, load_weights
+from poco_ros.robot.feature_head import FeatureHead, HeadConfig
+from poco_ros.robot.resnet10 import IMAGE_SIZE, ResNet10
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EncoderConfig:
+    """The encoder of pictures."""
+
+    weights: str = setting("", "file of weights: .safetensors of 'poco encoder fit', or SERL's "
+                           "resnet10_params.pkl; empty = random ones")
+    image_size: int = setting(0, "edge of the pictures that it sees, a multiple of 32; 0 = as the "
+                              f"weights were fitted, else {IMAGE_SIZE}", unit="px", minimum=0,
+                              maximum=512)
+    head: HeadConfig | None = setting(None, "the way from the feature map to the features; absent "
+                                      "= as the weights were fitted")
+    threads: int = setting(1, "processor threads", minimum=1, maximum=64)
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32:
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
+
+
+def prepare(picture: np.ndarray, size: int) -> np.ndarray:
+    """Return the largest square in the middle of ``picture``, scaled, (size, size, 3) uint8.
+
+    Raises:
+        DataError: it is not an RGB picture (H, W, 3) of bytes.
+    """
+    if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8:
+        raise DataError(f"picture has shape {picture.shape} and type {picture.dtype}, expected"
+                        " (H, W, 3) uint8")
+    height, width = picture.shape[:2]
+    edge = min(height, width)
+    top, left = (height - edge) // 2, (width - edge) // 2
+    square = picture[top:top + edge, left:left + edge]
+    if edge == size:
+        return square
+    shrinks = edge > size
+    return cv2.resize(square, (size, size),
+                      interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR)
+
+
+class Encoder:
+    """Pictures in, features out; it does not learn. One thread at a time."""
+
+    def __init__(self, config: EncoderConfig) -> None:
+        """Build, and load the weights.
+
+        Raises:
+            CheckpointError: the weights cannot be used; the message says why.
+        """
+        torch.set_num_threads(config.threads)
+        weights = load_weights(config.weights) if config.weights else None
+        fitted = weights.head_config if weights is not None else None
+        self.head_config = config.head or fitted or HeadConfig()
+        self.image_size = config.image_size or (weights and weights.image_size) or IMAGE_SIZE
+        if weights is None:
+            torch.manual_seed(0)  # random, but the same in every run
+        self._backbone = ResNet10(self.head_config.block)
+        self._head = FeatureHead(self.head_config, *self._backbone.map_shape(self.image_size))
+        self.trained = weights is not None
+        """False: the weights are random, and features are only good for trying things out."""
+        if weights is None:
+            logger.warning("the encoder runs on RANDOM weights: its features see little. Set"
+                           " encoder weights ('poco encoder fit' makes them from your pictures)")
+        else:
+            self._load(weights, fitted)
+            logger.info("encoder weights: %s", weights.description)
+        model = torch.nn.Sequential(self._backbone, self._head).eval().requires_grad_(False)
+        self._model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def feature_dim(self) -> int:
+        """F, length of a picture's features."""
+        return self._head.feature_dim
+
+    def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
+        """Return the features (N, F) float32 of N pictures (H, W, 3) uint8, RGB.
+
+        Raises:
+            DataError: one of them is not such a picture.
+        """
+        batch = np.stack([prepare(picture, self.image_size) for picture in pictures])
+        with torch.inference_mode():
+            # (N, H, W, 3) seen as (N, 3, H, W) is channels-last already.
+            return self._model(torch.from_numpy(batch).permute(0, 3, 1, 2)).numpy()
+
+    def _load(self, weights: EncoderWeights, fitted: HeadConfig | None) -> None:
+        self._backbone.load_state_dict(weights.backbone)
+        if not weights.head or self.head_config != fitted:
+            return
+        try:
+            self._head.load_state_dict(weights.head)
+        except RuntimeError as error:
+            raise CheckpointError(f"the fitted head does not fit pictures of {self.image_size} px:"
+                                  f" {error}") from error

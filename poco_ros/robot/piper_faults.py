@@ -1,0 +1,57 @@
+"""What is wrong with a Piper, read from one measurement."""
+
+from __future__ import annotations
+
+from poco_ros.robot import piper_protocol as can_id
+from poco_ros.robot.arm import ArmFault
+from poco_ros.robot.kinematics import JOINT_NAMES
+from poco_ros.robot.piper_feedback import Measurement
+
+
+def find_faults(measured: Measurement, age: float, silence_timeout: float) -> list[ArmFault]:
+    """Return all faults, the gravest first.
+
+    Args:
+        measured: newest measurement.
+        age: time since it was taken [s].
+        silence_timeout: a measurement that is older means that the bus is silent [s].
+    """
+    faults = []
+    if age > silence_timeout:
+        faults.append(ArmFault("bus_silent", f"no measurement for {age:.2f} s; is the arm powered"
+                               " and its cable in?", mute=True))
+    faults += _status_faults(measured)
+    faults += _motor_faults(measured)
+    return faults
+
+
+def _status_faults(measured: Measurement) -> list[ArmFault]:
+    faults = []
+    if measured.arm_status:
+        words = can_id.ARM_STATUS.get(measured.arm_status, "unknown")
+        faults.append(ArmFault("arm_status", f"the arm reports {measured.arm_status}: {words}"))
+    for index, name in enumerate(JOINT_NAMES):
+        if measured.error_bits & 1 << index:
+            faults.append(ArmFault("joint_communication", f"{name} does not communicate"))
+        if measured.error_bits & 1 << (8 + index):
+            faults.append(ArmFault("joint_limit", f"{name} is beyond the arm's own limit"))
+    if measured.control_mode == can_id.TEACHING:
+        # Commands would end teaching; whoever guides the arm by hand must be left alone.
+        faults.append(ArmFault("teaching", "the arm is in teaching mode; press its button to leave"
+                               " it", mute=True))
+    return faults
+
+
+def _motor_faults(measured: Measurement) -> list[ArmFault]:
+    faults = []
+    off = []
+    for name, state in zip(JOINT_NAMES, measured.motor_states, strict=True):
+        if state is None or not state & can_id.MOTOR_ENABLED:
+            off.append(name)
+        faults += [ArmFault("motor", f"{name}: {words}")
+                   for bit, words in can_id.MOTOR_FAULTS.items() if state and state & bit]
+    faults += [ArmFault("gripper", f"gripper: {words}")
+               for bit, words in can_id.GRIPPER_FAULTS.items() if measured.gripper_state & bit]
+    if off:
+        faults.append(ArmFault("not_enabled", f"no power on {', '.join(off)}", mute=True))
+    return faults

@@ -1,0 +1,237 @@
+"""The safety filter: the last word before the motors, whoever asks.
+
+Every tick it is given what was asked for and what is measured, and it says what may be executed.
+It trusts nobody: an action that is incomplete, not finite or stale, an arm that reports a fault or
+does not follow, a latched stop, all end in the measured pose being held.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from poco_ros.robot.actions import ActionMapping
+from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
+from poco_ros.robot.config import ActionConfig, SafetyConfig
+from poco_ros.robot.joints import in_order
+from poco_ros.robot.limits import Limit, PositionLimit, StepLimit, VelocityLimit
+from poco_ros.robot.workspace_limit import WorkspaceLimit
+
+_FIRST_SHARE = 0.1  # of a full step, at the beginning of a soft start
+
+
+class Verdict(enum.IntEnum):
+    """What became of a request; the values are those of ``poco_msgs/ExecutedAction``."""
+
+    NOMINAL = 0
+    LIMITED = 1
+    HELD = 2
+    STOPPED = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Decision:
+    """What may be executed in this tick."""
+
+    command: ArmCommand
+    """Pose for the arm; with STOPPED it is not to be sent, the arm holds by itself."""
+    requested: np.ndarray
+    """(A,) float32 in [-1, 1]: as asked; what cannot be read is 0."""
+    executed: np.ndarray
+    """(A,) float32 in [-1, 1]: the action that the command amounts to; learned from."""
+    verdict: Verdict
+    reason: str = ""
+    """Why, when not NOMINAL."""
+    fault: bool = False
+    """Held because something is wrong with the arm, not with the action: a person must look."""
+
+
+class SafetyFilter:
+    """Turns requests into commands. One thread at a time.
+
+    :meth:`enter` begins at a measured pose; then one of :meth:`act`, :meth:`move`, :meth:`rest`
+    and :meth:`hold` is called a tick. ``pose`` is what was commanded last.
+    """
+
+    def __init__(self, safety: SafetyConfig, actions: ActionConfig, joint_names: Sequence[str],
+                 period: float) -> None:
+        self.joint_names = tuple(joint_names)
+        self.mapping = ActionMapping(actions, joint_names)
+        self._config = safety
+        self._period = period
+        bounds = {side: {name: pair[side] for name, pair in safety.joint_limits.items()}
+                  for side in (0, 1)}
+        lower = in_order(bounds[0], joint_names, "joint_limits") + safety.limit_margin
+        upper = in_order(bounds[1], joint_names, "joint_limits") - safety.limit_margin
+        self._positions = PositionLimit(np.append(lower, safety.gripper_range[0]),
+                                        np.append(upper, safety.gripper_range[1]))
+        step = in_order(safety.joint_step, joint_names, "joint_step")
+        velocity = in_order(safety.joint_velocity, joint_names, "joint_velocity")
+        self.limits: tuple[Limit, ...] = (
+            self._positions, StepLimit(np.append(step, safety.gripper_step)),
+            VelocityLimit(velocity, period), WorkspaceLimit(safety.workspace))
+        self.pose: ArmCommand | None = None
+        self.stop_reason = ""
+        """Why the stop is latched; empty when it is not."""
+        self._entered_ns = 0
+        self._commanded_ns = 0
+        self._holding = False
+
+    def enter(self, state: ArmState) -> ArmCommand:
+        """Begin at the measured pose, with a soft start; return the pose to command.
+
+        Raises:
+            ArmError: a joint is further outside its limits than the entry tolerance.
+        """
+        excess = np.maximum(self._positions.lower[:-1] - state.positions,
+                            state.positions - self._positions.upper[:-1])
+        worst = int(np.argmax(excess))
+        if excess[worst] > self._config.entry_tolerance:
+            low, high = self._positions.lower[worst], self._positions.upper[worst]
+            raise ArmError(
+                f"{state.joint_names[worst]} is at {state.positions[worst]:.3f} rad, outside its"
+                f" limits [{low:.3f}, {high:.3f}] rad; bring the arm inside by hand (teach mode)"
+                " or widen joint_limits")
+        self._entered_ns = self._commanded_ns = state.monotonic_ns
+        self.pose, self._holding = None, False
+        return self._pose_here(state)
+
+    def act(self, action: np.ndarray, observed_ns: int, state: ArmState, now_ns: int) -> Decision:
+        """Decide on an action of a chunk.
+
+        Args:
+            action: (A,) normalised.
+            observed_ns: when the observation was taken that its chunk answers, monotonic [ns].
+            state: newest measurement.
+            now_ns: monotonic clock [ns].
+        """
+        asked = self._readable(action)
+        trouble = self._trouble(state)
+        if trouble or self.stop_reason:
+            return self.hold(state, trouble, asked, fault=True)
+        if np.shape(action) != asked.shape or not np.isfinite(action).all():
+            return self.hold(state, f"the action is not {len(asked)} finite values:"
+                             f" {np.asarray(action)}", asked)
+        age = (now_ns - observed_ns) * 1e-9
+        if not 0.0 <= age <= self._config.chunk_age:
+            return self.hold(state, f"the action is stale: its observation is {age:.3f} s old,"
+                             f" allowed are {self._config.chunk_age:.3f} s", asked)
+        before = self._before()
+        return self._execute(self.mapping.pose(asked, before), before, asked, now_ns)
+
+    def move(self, target: ArmCommand, state: ArmState, now_ns: int) -> Decision:
+        """Decide on a pose asked for directly: homing, or following a leader."""
+        trouble = self._trouble(state)
+        vector = target.vector()
+        if not trouble and (vector.shape != self._positions.lower.shape
+                            or not np.isfinite(vector).all()):
+            trouble = f"the pose is not complete and finite: {vector}"
+        if trouble or self.stop_reason:
+            return self.hold(state, trouble, fault=True)
+        before = self._before()
+        asked = self.mapping.action(target, before)
+        return self._execute(target, before, asked, now_ns)
+
+    def rest(self, state: ArmState, now_ns: int) -> Decision:
+        """Nothing is asked for: stay at the pose commanded last."""
+        trouble = self._trouble(state)
+        if trouble or self.stop_reason:
+            return self.hold(state, trouble, fault=True)
+        before = self._before()
+        self._commanded_ns = now_ns
+        action = self.mapping.action(before, before)
+        return Decision(before, action, action, Verdict.NOMINAL)
+
+    def hold(self, state: ArmState, reason: str, asked: np.ndarray | None = None,
+             fault: bool = False) -> Decision:
+        """Hold the measured pose, which is taken once and then kept, so that nothing creeps.
+
+        While nothing may be sent (a silent bus, motors without power) the arm may be moved by
+        others; the pose is taken afresh when that is over. The gripper keeps what it was
+        commanded: it does not let go of what it holds.
+        """
+        before = self.pose if self.pose is not None else state.as_command()
+        if not self._holding:
+            self._pose_here(state)
+            self._holding = not any(fault.mute for fault in state.faults)
+        pose = self._before()
+        self._commanded_ns = state.monotonic_ns
+        executed = self.mapping.action(pose, before)
+        asked = executed if asked is None else asked
+        if self.stop_reason:
+            return Decision(pose, asked, executed, Verdict.STOPPED, self.stop_reason,
+                            fault)
+        return Decision(pose, asked, executed, Verdict.HELD, reason, fault)
+
+    def stop(self, reason: str) -> None:
+        """Latch: every decision is STOPPED until :meth:`release`."""
+        self.stop_reason = self.stop_reason or reason or "stopped"
+
+    def release(self) -> None:
+        """Lift the latch; :meth:`enter` must be called before anything moves again."""
+        self.stop_reason = ""
+
+    def _trouble(self, state: ArmState) -> str:
+        """Return what is wrong with the arm right now, empty when nothing is."""
+        if tuple(state.joint_names) != self.joint_names:
+            return f"the arm reports joints {list(state.joint_names)}"
+        if state.faults:
+            return "; ".join(map(str, state.faults))
+        if not (np.isfinite(state.positions).all() and np.isfinite(state.gripper)):
+            return f"the measured pose is not finite: {state.positions}, {state.gripper}"
+        if self._holding:
+            return ""  # the held pose was measured
+        error = np.abs(self._before().positions - state.positions)
+        worst = int(np.argmax(error))
+        if error[worst] > self._config.following_error:
+            return (f"{self.joint_names[worst]} is {error[worst]:.3f} rad from where it was asked"
+                    " to be: something blocks the arm or drives it away")
+        return ""
+
+    def _execute(self, wanted: ArmCommand, before: ArmCommand, asked: np.ndarray,
+                 now_ns: int) -> Decision:
+        elapsed = (now_ns - self._commanded_ns) * 1e-9
+        since = (now_ns - self._entered_ns) * 1e-9
+        scale = 1.0 if since >= self._config.soft_start else max(
+            since / self._config.soft_start, _FIRST_SHARE)
+        previous, vector = before.vector(), wanted.vector()
+        bitten = []
+        for limit in self.limits:
+            allowed = limit.apply(vector, previous, elapsed, scale)
+            if np.abs(allowed - vector).max() > 1e-9:
+                bitten.append(limit.name)
+            vector = allowed
+        self._holding = False
+        self._commanded_ns = now_ns
+        self.pose = ArmCommand.from_vector(vector)
+        executed = self.mapping.action(self.pose, before)
+        if not bitten:
+            return Decision(self.pose, asked, executed, Verdict.NOMINAL)
+        soft = ", soft start" if scale < 1.0 else ""
+        return Decision(self.pose, asked, executed, Verdict.LIMITED, ", ".join(bitten) + soft)
+
+    def _pose_here(self, state: ArmState) -> ArmCommand:
+        """Take the measured joints, within their limits, as the pose that was commanded last."""
+        gripper = state.gripper if self.pose is None else self.pose.gripper
+        vector = np.append(state.positions, gripper)
+        if not np.isfinite(vector).all():
+            return self._before()
+        self.pose = ArmCommand.from_vector(
+            np.clip(vector, self._positions.lower, self._positions.upper))
+        return self.pose
+
+    def _before(self) -> ArmCommand:
+        if self.pose is None:
+            raise ArmError("the safety filter has no pose yet: enter() comes first")
+        return self.pose
+
+    def _readable(self, action: np.ndarray) -> np.ndarray:
+        """Return the action as (A,) float32 in [-1, 1]; what cannot be read becomes 0."""
+        asked = np.zeros(self.mapping.action_dim, np.float32)
+        given = np.nan_to_num(np.asarray(action, np.float64).ravel()[:len(asked)], nan=0.0,
+                              posinf=1.0, neginf=-1.0)
+        asked[:len(given)] = np.clip(given, -1.0, 1.0)
+        return asked

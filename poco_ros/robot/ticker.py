@@ -1,0 +1,131 @@
+"""A steady timer on a thread of its own, with absolute deadlines on the monotonic clock."""
+
+from __future__ import annotations
+
+import logging
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+logger = logging.getLogger(__name__)
+
+_KEPT = 8192  # samples of lateness
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """How late ticks began [s], over the last several thousand."""
+
+    p50: float = 0.0
+    p99: float = 0.0
+    p999: float = 0.0
+    max: float = 0.0
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Something to do in every tick, ``offset`` [s] after its beginning."""
+
+    offset: float
+    run: Callable[[], None]
+
+
+def switch_threads_quickly(interval: float = 0.0005) -> None:
+    """Let Python hand over between threads every ``interval`` [s] (5 ms by default).
+
+    A ticker shares its process with threads that read a bus or serve messages; with the default
+    one of them can keep it waiting for 5 ms. The setting is the process's.
+    """
+    sys.setswitchinterval(interval)
+
+
+class Ticker:
+    """Runs its phases every ``period``, at start + n × period + offset: no drift.
+
+    A tick whose phase is still running when the next is due is late; ticks that are due entirely
+    in the past are left out and counted as missed, they are never made up for in a burst. The wall
+    clock plays no part. An exception in a phase is handed to ``on_error`` and the ticker goes on.
+    """
+
+    def __init__(self, period: float, phases: Sequence[Phase],
+                 on_error: Callable[[Exception], None]) -> None:
+        offsets = [phase.offset for phase in phases]
+        if period <= 0 or not phases or sorted(offsets) != offsets or not (
+                0.0 <= offsets[0] and offsets[-1] < period):
+            raise ValueError(f"phases must lie within the period {period} s in rising order, got"
+                             f" offsets {offsets}")
+        self.period = period
+        self._phases = tuple(phases)
+        self._on_error = on_error
+        self._thread: threading.Thread | None = None
+        self._stop = threading.Event()
+        self.ticks = 0
+        """Ticks begun."""
+        self.missed = 0
+        """Ticks left out because they were due entirely in the past."""
+        self._late = np.zeros((len(phases), _KEPT))
+
+    def start(self) -> None:
+        """Begin; the first tick is one period from now."""
+        if self._thread is not None:
+            raise RuntimeError("the ticker runs already")
+        self._stop.clear()
+        self._thread = threading.Thread(target=self._run, name="ticker", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End after the current phase; returns when the thread has ended."""
+        thread, self._thread = self._thread, None
+        self._stop.set()
+        if thread is not None and thread is not threading.current_thread():
+            thread.join()
+
+    def lateness(self, phase: int = 0) -> Lateness:
+        """Return how late the beginnings of one phase were."""
+        samples = self._late[phase, :min(self.ticks, _KEPT)]
+        if len(samples) == 0:
+            return Lateness()
+        p50, p99, p999 = np.percentile(samples, [50.0, 99.0, 99.9])
+        return Lateness(float(p50), float(p99), float(p999), float(samples.max()))
+
+    def forget(self) -> None:
+        """Forget counts and lateness so far: what follows is measured from here."""
+        self._late[:] = 0.0
+        self.ticks = self.missed = 0
+
+    def _run(self) -> None:
+        period = round(self.period * 1e9)
+        deadline = time.monotonic_ns() + period
+        while not self._stop.is_set():
+            slot = self.ticks % _KEPT
+            self.ticks += 1
+            for index, phase in enumerate(self._phases):
+                due = deadline + round(phase.offset * 1e9)
+                if not self._sleep_until(due):
+                    return
+                self._late[index, slot] = max(0, time.monotonic_ns() - due) * 1e-9
+                try:
+                    phase.run()
+                except Exception as error:
+                    logger.exception("a phase of the ticker failed")
+                    self._on_error(error)
+            deadline += period
+            behind = time.monotonic_ns() - deadline
+            if behind >= period:
+                skipped = behind // period
+                self.missed += skipped
+                deadline += skipped * period
+
+    def _sleep_until(self, due: int) -> bool:
+        """Sleep to ``due`` [monotonic ns]; return False when the ticker is to end."""
+        while not self._stop.is_set():
+            left = due - time.monotonic_ns()
+            if left <= 0:
+                return True
+            # time.sleep rests on the monotonic clock. Half a second at most, to end in time.
+            time.sleep(min(left * 1e-9, 0.5))
+        return False

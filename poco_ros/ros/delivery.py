@@ -1,0 +1,141 @@
+"""Handing ended episodes to the learner: first onto our disk, then until it says that it has them.
+
+The hand-over is repeated until it is acknowledged, which the learner does when the episode is on
+its own disk; it is idempotent by episode id. So neither side can lose or double an episode by
+dying, whenever that is.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from poco_msgs.srv import StoreEpisode
+
+from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.errors import DataError
+from poco_ros.core.labels import LabelRewards, labelled
+from poco_ros.core.spool import Spool
+from poco_ros.ros import convert, names
+from poco_ros.ros.diagnostics import Health
+from poco_ros.ros.fast_loop import FastLoop
+
+STORE = "store_episode (learner)"
+RETRY = 1.0
+"""Pause after a refused hand-over or a failed write [s]."""
+
+
+@dataclass
+class _Held:
+    """An ended episode that can still be labelled."""
+
+    original: Episode
+    """Before any label, so that a label can be corrected by labelling again."""
+    until: float
+
+
+class Delivery:
+    """The spool of a rollout and its way to the learner. Call :meth:`update` often."""
+
+    def __init__(self, loop: FastLoop, spool: Spool, health: Health, timeout: float,
+                 on_stored: Callable[[str, int], None]) -> None:
+        """Deliver what is in ``spool``.
+
+        Args:
+            loop: its thread calls everything here.
+            spool: episodes that are not handed over; those of an earlier process go first.
+            health: told what is waited for.
+            timeout: hand over again after so long without an answer [s].
+            on_stored: called with the id and the number of episodes that the learner has stored.
+        """
+        self.spool = spool
+        self._health, self._timeout, self._on_stored = health, timeout, on_stored
+        self._client = loop.client(StoreEpisode, names.STORE_EPISODE)
+        self._unwritten: Episode | None = None
+        self._held: dict[str, _Held] = {}
+        self._sent = ""
+        self._next_try = 0.0
+
+    @property
+    def blocked(self) -> bool:
+        """Whether an ended episode could not be written yet; begin no other until it is."""
+        return self._unwritten is not None
+
+    @property
+    def empty(self) -> bool:
+        """Whether everything has been handed over."""
+        return not self.spool.ids and not self.blocked
+
+    def put(self, episode: Episode, original: Episode | None = None, hold: float = 0.0) -> None:
+        """Take an ended episode; it can be labelled for ``hold`` seconds, then it is handed over.
+
+        ``original`` is the episode before its label, None when it has none. When the disk is full
+        the episode is kept in memory, reported, and written when there is room.
+        """
+        if hold > 0.0:
+            self._held[episode.id] = _Held(original or episode, time.monotonic() + hold)
+        self._write(episode)
+        self.update()
+
+    def label(self, episode_id: str, outcome: Outcome, source: str, hold: float,
+              rewards: LabelRewards) -> Episode:
+        """Label an ended episode that is still here, empty id = the last; return it.
+
+        Raises:
+            DataError: there is none, or it is handed over already.
+        """
+        if not episode_id and self._held:
+            episode_id = next(reversed(self._held))
+        held = self._held.get(episode_id)
+        if held is None:
+            raise DataError(f"episode {episode_id or '(the last)'} cannot be labelled: it is"
+                            " handed over to the learner, or was never here")
+        held.until = time.monotonic() + hold
+        episode = labelled(held.original, outcome, source, rewards)
+        self._write(episode)
+        return episode
+
+    def _write(self, episode: Episode) -> None:
+        try:
+            self.spool.put(episode)
+        except OSError as error:
+            self._unwritten, self._next_try = episode, time.monotonic() + RETRY
+            self._health.fault("spool", f"episode {episode.id} cannot be written to"
+                               f" {self.spool.folder}: {error}; it is in memory, free some space")
+            return
+        self._unwritten = None
+        self._health.healed("spool")
+
+    def update(self) -> None:
+        """Hand over the oldest episode if it is time."""
+        now = time.monotonic()
+        if now < self._next_try:
+            return
+        if self._unwritten is not None:
+            self._write(self._unwritten)
+        waiting = self.spool.ids
+        if not waiting:
+            return
+        held = self._held.get(waiting[0])
+        if held is not None:
+            if now < held.until:
+                return
+            del self._held[waiting[0]]
+        self._client.forget()
+        self._sent, self._next_try = waiting[0], now + self._timeout
+        self._health.wait_for(STORE)
+        episode = self.spool.get(waiting[0])
+        request = StoreEpisode.Request(episode=convert.episode_to_msg(episode))
+        self._client.call(request, self._on_answer)
+
+    def _on_answer(self, response: StoreEpisode.Response) -> None:
+        if not response.success:
+            self._next_try = time.monotonic() + RETRY
+            self._health.wait_for(STORE, response.message)
+            return
+        self._health.got(STORE)
+        self._next_try = 0.0
+        self.spool.remove(self._sent)
+        self._on_stored(self._sent, response.episodes_stored)
+        self.update()

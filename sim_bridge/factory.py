@@ -1,0 +1,24 @@
+"""From a task's settings to its environment. Simulators are imported here, when asked for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from poco_ros.core.task import TaskConfig
+
+if TYPE_CHECKING:
+    from sim_bridge.simulated import SimulatedEnvironment
+
+
+def make_environment(task: TaskConfig) -> SimulatedEnvironment:
+    """Return the environment of ``task``.
+
+    Raises:
+        ConfigError: the task's number does not exist in its domain, or its simulator cannot be
+            imported on this machine.
+    """
+    if task.domain == "lift":
+        from sim_bridge.robosuite_env import LiftEnvironment
+        return LiftEnvironment(task)
+    from sim_bridge.ogbench_env import OGBenchEnvironment
+    return OGBenchEnvironment(task)

@@ -1,0 +1,331 @@
+"""The control loop on an emulated arm: chunks, lateness, faults, stop, homing."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from piper_emulator import EmulatedPiper
+from robot_support import robot_config, wait_until
+
+from poco_ros.core.chunk import ActionChunk
+from poco_ros.core.errors import DataError
+from poco_ros.robot.arm import ArmError, ArmState
+from poco_ros.robot.control_status import Executed, Mode
+from poco_ros.robot.controller import ArmController
+from poco_ros.robot.piper import Piper
+from poco_ros.robot.safety_filter import Verdict
+
+HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
+RATE = 30.0
+TASK = "pick-cube"
+AS_OPEN_AS_IT_IS = 2 * 0.03 / 0.07 - 1
+
+
+class Cell:
+    """An emulated arm, the product's Piper and controller on it, and what they published."""
+
+    def __init__(self, folder: Path, changes: dict[str, Any]) -> None:
+        self.emulator = EmulatedPiper()
+        # Quick ticks for quick tests; a loaded test machine may keep the emulator waiting.
+        base = {"arm": {"silence_timeout": 0.8, "listen_time": 0.1},
+                "control": {"rate": RATE, "act_offset": 0.01},
+                "safety": {"soft_start": 0.0, "chunk_age": 3.0}}
+        config = robot_config(self.emulator.channel, folder, base)
+        if changes:
+            base = {key: {**base.get(key, {}), **changes.get(key, {})}
+                    for key in {*base, *changes}}
+            config = robot_config(self.emulator.channel, folder, base)
+        self.arm = Piper(config.arm)
+        self.arm.open()
+        self.observations: list[ArmState] = []
+        self.executed: list[Executed] = []
+        self.controller = ArmController(self.arm, config, TASK,
+                                        on_observation=self.observations.append,
+                                        on_executed=self.executed.append)
+        self.controller.start()
+
+    def chunk(self, number: int, action: list[float], horizon: int = 5, task: str = TASK,
+              stamp: int | None = None) -> ActionChunk:
+        """Return a chunk that repeats ``action``, answering the newest observation."""
+        actions = np.tile(np.array(action, np.float32), (horizon, 1))
+        newest = self.observations[-1].wall_ns if stamp is None else stamp
+        return ActionChunk(actions, number, 3, newest, task)
+
+    def next_observation(self) -> None:
+        count = len(self.observations)
+        wait_until(lambda: len(self.observations) > count)
+
+    def run_chunk(self, number: int, action: list[float], horizon: int = 5) -> list[Executed]:
+        """Execute a chunk; return its ticks."""
+        before = len(self.executed)
+        self.next_observation()
+        self.controller.offer(self.chunk(number, action, horizon), "ep")
+        wait_until(lambda: len(self.played(number)) >= horizon)
+        return self.executed[before:]
+
+    def played(self, number: int) -> list[Executed]:
+        return [tick for tick in self.executed
+                if tick.played is not None and tick.played.chunk_id == number]
+
+    def close(self) -> None:
+        self.controller.close()
+        self.arm.close()
+        self.emulator.close()
+
+
+@pytest.fixture
+def cell(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Cell]:
+    cell = Cell(tmp_path, getattr(request, "param", {}))
+    yield cell
+    cell.close()
+
+
+def test_an_inactive_controller_measures_and_moves_nothing(cell: Cell) -> None:
+    wait_until(lambda: len(cell.observations) >= 5)
+    stamps = [state.wall_ns for state in cell.observations]
+    assert stamps == sorted(set(stamps)), "every observation has a stamp of its own"
+    assert cell.emulator.ask()["commands"] == 0
+    with pytest.raises(DataError, match="inactive"):
+        cell.controller.offer(cell.chunk(1, [0.0] * 7), "ep")
+
+
+def test_a_chunk_is_executed_one_action_a_tick_and_published(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    ticks = cell.run_chunk(1, [0.5, 0, 0, 0, 0, -0.5, AS_OPEN_AS_IT_IS])
+    assert [tick.played.index for tick in ticks if tick.played] == [0, 1, 2, 3, 4]
+    assert [tick.step for tick in ticks] == list(range(len(ticks)))
+    for tick in ticks[:5]:
+        assert tick.decision.verdict is Verdict.NOMINAL and tick.episode_id == "ep"
+        assert tick.played is not None and tick.played.policy_version == 3
+        np.testing.assert_allclose(tick.decision.executed[:6], [0.5, 0, 0, 0, 0, -0.5], atol=1e-5)
+    goal = HOME + np.array([0.15, 0, 0, 0, 0, -0.15])
+    wait_until(lambda: bool(np.abs(cell.arm.read().positions - goal).max() < 2e-3), timeout=2)
+
+
+def test_an_action_acts_on_the_observation_of_its_own_tick(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    ticks = cell.run_chunk(1, [0.1] * 7)
+    published = [state.wall_ns for state in cell.observations]
+    assert all(tick.stamp in published for tick in ticks)
+    stamps = [tick.stamp for tick in ticks]
+    assert stamps == sorted(set(stamps))
+
+
+def test_chunk_boundaries_jump_no_further_than_a_step(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    for number, sign in enumerate([1.0, -1.0, 1.0], start=1):
+        cell.run_chunk(number, [sign] * 6 + [sign], horizon=4)
+    commands = np.array([tick.decision.command.positions for tick in cell.executed])
+    held = [tick.decision.verdict is Verdict.HELD for tick in cell.executed]
+    for before, after, gave_way in zip(commands, commands[1:], held[1:], strict=False):
+        assert gave_way or np.abs(after - before).max() <= 0.07 + 1e-9
+
+
+def test_a_late_chunk_holds_is_counted_and_the_next_goes_on(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.run_chunk(1, [0.5, 0, 0, 0, 0, 0, 1.0], horizon=3)
+    wait_until(lambda: cell.controller.status().late_chunks >= 3)
+    late = [tick for tick in cell.executed if tick.played is None]
+    assert all(tick.decision.verdict is Verdict.HELD for tick in late)
+    assert "no chunk" in late[0].decision.reason
+    assert cell.controller.mode is Mode.ACTIVE and cell.controller.status().chunk_lateness > 0
+    held = {tuple(tick.decision.command.positions) for tick in late}
+    assert len(held) == 1, "the pose is measured once, it does not creep"
+    ticks = cell.run_chunk(2, [0.5, 0, 0, 0, 0, 0, 1.0])
+    played = [tick.played.index for tick in ticks if tick.played]
+    assert played == [0, 1, 2, 3, 4], "held ticks moved nothing: the chunk starts at its start"
+    wait_until(lambda: cell.controller.status().late_chunks > len(late))
+
+
+def test_a_chunk_that_overlaps_skips_what_was_executed_since(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    seen = cell.observations[-1].wall_ns
+    cell.controller.offer(cell.chunk(1, [0.1] * 7, horizon=30), "ep")
+    wait_until(lambda: len(cell.played(1)) >= 3)
+    cell.controller.offer(cell.chunk(2, [0.1] * 7, horizon=30, stamp=seen), "ep")
+    wait_until(lambda: bool(cell.played(2)))
+    first = cell.played(2)[0]
+    assert first.played is not None and first.played.index == len(cell.played(1))
+
+
+@pytest.mark.parametrize("kind, words", [
+    ("task", "does 'pick-cube'"), ("episode", "of episode 'other'"), ("stamp", "joint_states"),
+    ("shape", "expected 7"), ("order", "not newer")])
+def test_chunks_that_do_not_belong_are_refused_and_counted(
+        cell: Cell, kind: str, words: str) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    good = cell.chunk(5, [0.0] * 7, horizon=50)
+    cell.controller.offer(good, "ep")
+    bad = {"task": cell.chunk(6, [0.0] * 7, task="open-door"),
+           "episode": cell.chunk(6, [0.0] * 7),
+           "stamp": cell.chunk(6, [0.0] * 7, stamp=12345),
+           "shape": cell.chunk(6, [0.0] * 6),
+           "order": cell.chunk(5, [0.0] * 7)}[kind]
+    with pytest.raises(DataError, match=words):
+        cell.controller.offer(bad, "other" if kind == "episode" else "ep")
+    assert cell.controller.status().refused_chunks == {kind: 1}
+    count = len(cell.played(5))
+    wait_until(lambda: len(cell.played(5)) > count)
+
+
+@pytest.mark.parametrize("cell", [{"safety": {"chunk_age": 0.1}}], indirect=True)
+def test_a_stale_chunk_is_refused_whatever_the_wall_clock_says(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    old = cell.chunk(1, [1.0] * 7)
+    observed = cell.observations[-1].monotonic_ns
+    wait_until(lambda: time.monotonic_ns() - observed > 150_000_000)
+    with pytest.raises(DataError, match="allowed are"):
+        cell.controller.offer(old, "ep")
+    assert cell.controller.status().refused_chunks == {"stale": 1}
+
+
+def test_a_fault_holds_within_two_ticks_and_waits_for_the_operator(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    cell.controller.offer(cell.chunk(1, [0.2] * 6 + [1.0], horizon=200), "ep")
+    wait_until(lambda: len(cell.played(1)) >= 3)
+    cell.observations.clear()
+    cell.emulator.ask(error_bits=1 << 2)
+    wait_until(lambda: any(state.faults for state in cell.observations))
+    noticed = next(state for state in cell.observations if state.faults).wall_ns
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    after = [tick for tick in cell.executed if tick.stamp > noticed
+             and tick.decision.verdict is not Verdict.HELD]
+    assert len(after) <= 1
+    assert "joint3 does not communicate" in cell.controller.status().reason
+    with pytest.raises(ArmError, match="not ready: joint_communication"):
+        cell.controller.ready()
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    cell.next_observation()
+    assert cell.controller.mode is Mode.HOLDING, "gone is not enough: the operator must be ready"
+    cell.controller.ready()
+    assert cell.controller.mode is Mode.ACTIVE
+    count = len(cell.played(1))
+    cell.next_observation()
+    cell.next_observation()
+    assert len(cell.played(1)) == count, "nothing of the chunk from before the fault is executed"
+
+
+def test_motors_without_power_are_powered_again_only_when_the_operator_is_ready(
+        cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(enabled=False)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    pushed = [joint + 8_000.0 for joint in cell.emulator.ask()["joints"]]
+    cell.emulator.ask(joints=pushed)  # the arm is moved by hand
+    cell.next_observation()
+    assert not cell.emulator.ask()["enabled"]
+    cell.controller.ready()
+    state = cell.emulator.ask()
+    assert state["enabled"]
+    np.testing.assert_allclose(state["targets"], pushed, atol=2)
+    wait_until(lambda: cell.emulator.ask()["commands"] > state["commands"] + 2)
+    np.testing.assert_allclose(cell.emulator.ask()["targets"], pushed, atol=2)
+
+
+@pytest.mark.parametrize("cell", [{"arm": {"silence_timeout": 0.12},
+                                   "control": {"rate": 15.0, "act_offset": 0.045}}],
+                         indirect=True)
+def test_a_silent_bus_is_noticed_within_three_ticks(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(silent=True)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=3)
+    last = cell.arm.read().monotonic_ns
+    # 200 ms are three ticks; a loaded test machine may wake us late.
+    assert (time.monotonic_ns() - last) * 1e-9 < 0.2 + 0.1
+    assert "bus_silent" in cell.controller.status().reason
+    sent, ticks = cell.emulator.ask()["received"], cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + 4)
+    assert cell.emulator.ask()["received"] == sent
+    cell.emulator.ask(silent=False)
+    wait_until(lambda: not cell.arm.read().faults)
+    cell.controller.ready()
+    assert cell.controller.mode is Mode.ACTIVE
+
+
+def test_a_stop_latches_and_is_published(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    cell.controller.offer(cell.chunk(1, [0.3] * 6 + [1.0], horizon=100), "ep")
+    wait_until(lambda: len(cell.played(1)) >= 2)
+    cell.controller.stop("key *")
+    wait_until(lambda: cell.executed[-1].decision.verdict is Verdict.STOPPED)
+    assert cell.executed[-1].decision.reason == "key *"
+    sent = cell.emulator.ask()["commands"]
+    cell.next_observation()
+    cell.next_observation()
+    assert cell.emulator.ask()["commands"] == sent, "nothing is sent while stopped"
+    for forbidden in (cell.controller.activate, cell.controller.ready, cell.controller.home):
+        with pytest.raises(ArmError, match="key"):
+            forbidden()
+    cell.controller.release()
+    assert cell.controller.mode is Mode.INACTIVE
+    cell.controller.activate()
+    assert cell.controller.mode is Mode.ACTIVE
+
+
+@pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)
+def test_a_lost_heartbeat_of_the_operator_stops(cell: Cell) -> None:
+    cell.controller.activate()
+    for _ in range(10):
+        cell.controller.heartbeat()
+        cell.next_observation()
+    assert cell.controller.mode is Mode.ACTIVE
+    assert cell.controller.wait_for(Mode.STOPPED, timeout=2)
+    assert "heartbeat" in cell.controller.status().reason
+
+
+@pytest.mark.parametrize("cell", [{"homing": {"velocity": 1.5}}], indirect=True)
+def test_homing_ramps_from_where_the_arm_is(cell: Cell) -> None:
+    away = [12_000.0, 55_000.0, -70_000.0, 5_000.0, 40_000.0, -9_000.0]
+    cell.emulator.ask(joints=away, targets=away)
+    wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(12.0)) < 1e-3)
+    cell.controller.activate()
+    cell.controller.home()
+    assert cell.controller.mode is Mode.RAMPING
+    path = []
+    while not cell.controller.wait_for(Mode.ACTIVE, timeout=0.02):
+        path.append(np.deg2rad(np.array(cell.emulator.ask()["targets"]) / 1000))
+        assert len(path) < 500
+    assert np.abs(cell.arm.read().positions - HOME).max() < 0.05
+    assert np.abs(np.diff(path, axis=0)).max() < 0.35, "no jump"
+    assert abs(path[0][0] - np.deg2rad(12.0)) < 0.1
+
+
+@pytest.mark.parametrize("cell", [{"homing": {"velocity": 1.5, "patience": 0.2},
+                                   "safety": {"following_error": 5.0}}], indirect=True)
+def test_homing_that_is_blocked_becomes_a_fault(cell: Cell) -> None:
+    away = [12_000.0, 60_000.0, -60_000.0, 0.0, 45_000.0, 0.0]
+    cell.emulator.ask(joints=away, targets=away, blocked=True)
+    wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(12.0)) < 1e-3)
+    cell.controller.activate()
+    cell.controller.home()
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=5)
+    assert "home was not reached" in cell.controller.status().reason
+
+
+def test_when_the_arm_is_unplugged_the_loop_goes_on_and_says_so(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.close()
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=3)
+    ticks = cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + 3)
+    cell.controller.stop("operator")
+    assert cell.controller.mode is Mode.STOPPED
