@@ -88,6 +88,9 @@ class Emulator:
             self.enabled = data[1] == 2
             if self.enabled:
                 self.targets = list(self.joints)
+        elif identifier == 0x475 and data[5] == 0xAE and data[1] == 0:
+            self.motor_faults = [0] * 6
+            self.status = 0 if self.status == 9 else self.status
         elif identifier == 0x150 and data[0] == 1:
             self.status = 1
         elif identifier == 0x150 and data[0] == 2:

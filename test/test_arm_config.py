@@ -1,4 +1,4 @@
-"""Settings of the arm's side: what is shipped loads, what is dangerous or incomplete is refused."""
+"""Settings of the arm's side: what is shipped loads, what is dangerous is refused."""
 
 from __future__ import annotations
 

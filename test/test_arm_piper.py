@@ -183,6 +183,15 @@ def test_motors_that_do_not_come_on_are_named(config: PiperConfig, emulator: Emu
     arm.close()
 
 
+def test_latched_errors_are_cleared_by_enabling(arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.ask(motor_faults=[0, 16, 0, 0, 0, 0], status=9)
+    wait_until(lambda: {"motor", "arm_status"} <= codes(arm.read()))
+    assert all(fault.clears for fault in arm.read().faults)
+    arm.enable()
+    assert not arm.read().faults
+
+
 def test_silence_is_noticed_and_the_bus_comes_back(config: PiperConfig, emulator: EmulatedPiper
                                                    ) -> None:
     arm = Piper(replace(config, silence_timeout=0.12))

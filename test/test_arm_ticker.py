@@ -65,8 +65,9 @@ def test_missed_ticks_are_counted_and_not_made_up_for() -> None:
     ticker.start()
     wait_until(lambda: len(recorder.times) >= 10)
     ticker.stop()
-    assert 9 <= ticker.missed <= 12
-    assert np.diff(recorder.times).min() > 0.003, "no burst after the pause"
+    assert ticker.missed >= 9
+    times = np.array(recorder.times)
+    assert (times[3:] - times[:-3]).min() > 0.011, "no burst after the pause"
 
 
 def test_a_failing_phase_is_reported_and_ticking_goes_on() -> None:

@@ -17,7 +17,8 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import TaskConfig
-from poco_ros.data import DemonstrationConfig, load_demonstrations
+from poco_ros.data import DemonstrationConfig
+from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.data.directed.generate import make_demonstration, make_demonstrator
 from poco_ros.data.summary import describe, find_oddities
 from sim_bridge.factory import make_environment
@@ -87,7 +88,8 @@ import sys
 from pathlib import Path
 from poco_ros.core.config import from_dict
 from poco_ros.core.task import TaskConfig
-from poco_ros.data import DemonstrationConfig, load_demonstrations
+from poco_ros.data import DemonstrationConfig
+from poco_ros.data.demonstrations import load_demonstrations
 wanted = from_dict(DemonstrationConfig, eval(sys.argv[1]))
 load_demonstrations(wanted, TaskConfig(), workers=2, show_progress=False)
 """

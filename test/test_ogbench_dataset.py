@@ -18,7 +18,8 @@ from poco_ros.core.config import to_dict
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import TaskConfig
-from poco_ros.data import DemonstrationConfig, PlayConfig, load_demonstrations
+from poco_ros.data import DemonstrationConfig, PlayConfig
+from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.play import generate_ogbench, validation_path, validation_trajectories
 from poco_ros.data.relabel import Goal, load_play_episodes

@@ -166,6 +166,15 @@ def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
                    env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
+def test_launch_files_need_only_what_ros_brings() -> None:
+    """``ros2 launch`` runs them in the system's Python, beside whose ROS only these are found."""
+    code = ("import sys; import poco_ros.bringup;"
+            "missing = {'torch', 'safetensors', 'scipy', 'h5py', 'rich', 'honcho', 'mujoco',"
+            " 'cv2'} & set(sys.modules); sys.exit(f'{missing} imported' if missing else 0)")
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:
     for command, summary in COMMANDS.items():
         with pytest.raises(SystemExit) as ended:

@@ -79,6 +79,9 @@ def policies_of(folder: RunFolder) -> dict[str, int]:
             found[FINETUNED] = last[-1] if last else 0
         elif steps is not None:
             found[path.stem] = steps
+    if FINETUNED in found:  # the last snapshot is the same policy
+        found = {name: steps for name, steps in found.items()
+                 if name == FINETUNED or steps != found[FINETUNED]}
     if not found:
         raise CheckpointError(f"{folder.policies}: the run has kept no policy yet")
     return dict(sorted(found.items(), key=lambda item: item[1]))

@@ -16,7 +16,7 @@ from poco_ros.cli.eval import evaluate_run
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
-from poco_ros.core.seeding import episode_seed
+from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.core.task import TaskConfig
 from poco_ros.learning.checkpoint import has_checkpoint
 from poco_ros.learning.config import AgentConfig, TrainConfig
@@ -155,9 +155,8 @@ def train(session: TrainingRun, display: Display, interrupted: Interrupted) -> b
                     return True
                 work()
                 continue
-            job = EpisodeJob(policy.to_bytes(), episode_seed(seed, number),
-                             f"episode-{seed}-{number:06d}", "online")
-            workers.submit(job)
+            workers.submit(EpisodeJob(policy.to_bytes(), episode_seed(seed, number),
+                                      episode_id(seed, number)))
             while not workers.ready(0.0 if session.work_due() else 0.2):
                 if interrupted.asked:
                     return False  # the episode is run again, to the bit, when the run goes on

@@ -21,6 +21,11 @@ def episode_seed(run_seed: int, episode_index: int) -> int:
     return derive_seed(run_seed, 1, episode_index)
 
 
+def episode_id(run_seed: int, episode_index: int) -> str:
+    """Return the id of an online episode of a run; an attempt that is repeated has the same."""
+    return f"ep-{run_seed}-{episode_index:06d}"
+
+
 def evaluation_seed(run_seed: int, episode_index: int) -> int:
     """Return the seed of an evaluation episode; disjoint from those of training."""
     return derive_seed(run_seed, 2, episode_index)

@@ -29,6 +29,8 @@ class ArmFault:
     """What is wrong, and what to do, in words."""
     mute: bool = False
     """Nothing may be sent while it lasts: nobody listens, or another controller commands."""
+    clears: bool = False
+    """:meth:`Arm.enable` may lift it: a motor without power, an error that is latched."""
 
     def __str__(self) -> str:
         return f"{self.code}: {self.detail}"
@@ -102,7 +104,9 @@ class Arm(ABC):
 
     @abstractmethod
     def enable(self) -> None:
-        """Power the motors and hold the measured pose; returns when all of them are on.
+        """Power the motors, clear latched errors and hold the measured pose.
+
+        It returns when all motors are on and the arm obeys.
 
         Raises:
             ArmError: they do not come on, the arm is in a state that forbids it, it is stopped, or

@@ -18,7 +18,7 @@ from poco_ros.robot.joints import in_order
 from poco_ros.robot.observation_log import Observed
 from poco_ros.robot.ramp import Ramp
 from poco_ros.robot.safety_filter import Decision, SafetyFilter, Verdict
-from poco_ros.robot.ticker import Phase, Ticker
+from poco_ros.robot.ticker import Phase, Ticker, switch_threads_quickly
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +75,7 @@ class ArmController:
 
     def start(self) -> None:
         """Begin to tick; measurements are published from now on."""
+        switch_threads_quickly()
         self.ticker.start()
 
     def close(self) -> None:
@@ -125,7 +126,7 @@ class ArmController:
             self._refuse_when_stopped()
             if self._mode is not Mode.HOLDING:
                 return
-        faults = [fault for fault in self.arm.read().faults if fault.code != "not_enabled"]
+        faults = [fault for fault in self.arm.read().faults if not fault.clears]
         if faults:
             raise ArmError(f"not ready: {'; '.join(map(str, faults))}")
         self.activate()

@@ -27,6 +27,7 @@ _ALL_MOTORS = 7
 _JOINT_MODE = 0x01
 _POSITION_SPEED = 0x00
 _GRIPPER_ENABLE, _GRIPPER_ENABLE_CLEAR = 0x01, 0x03
+_CLEAR, _KEEP = 0xAE, 0x7FFF  # clear latched errors; leave the acceleration as it is
 _ROUNDING = 1e-3  # rad
 _FOREIGN_MEMORY = 1.0  # another controller counts as present for so long after a command [s]
 
@@ -75,6 +76,8 @@ class Piper(Arm):
         if measured.arm_status == can_id.EMERGENCY_STOPPED:
             raise ArmError(f"the arm refuses: {can_id.ARM_STATUS[can_id.EMERGENCY_STOPPED]}."
                            " Support the arm, then call reset by name")
+        if any(fault.clears and fault.code == "motor" for fault in self._faults(measured)):
+            link.send(lambda sdk: sdk.JointConfig(_ALL_MOTORS, 0x00, 0x00, _KEEP, _CLEAR))
         opening = to_length_units(measured.gripper)
         torque = round(self.config.gripper_torque * 1000)
         # The SDK's EnablePiper answers with the state before it: the feedback is looked at here.
@@ -103,8 +106,7 @@ class Piper(Arm):
             raise ArmError(f"bus {link.bus}: no measurement yet")
         foreign = (self.config.other_controllers == "refuse"
                    and time.monotonic() - link.foreign_at < _FOREIGN_MEMORY)
-        age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
-        faults = find_faults(measured, age, self.config.silence_timeout)
+        faults = self._faults(measured)
         if foreign:
             faults.append(ArmFault("other_controller", "somebody else commands the arm on bus"
                                    f" {link.bus} (frame 0x{link.foreign_frame:X}); end it",
@@ -246,12 +248,23 @@ class Piper(Arm):
             raise ArmError(f"bus {link.bus} is silent; is the arm powered and its cable in?")
         return measured
 
+    def _faults(self, measured: Measurement) -> list[ArmFault]:
+        age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
+        return find_faults(measured, age, self.config.silence_timeout)
+
     def _await_control(self, link: PiperLink, deadline: float) -> None:
-        """Wait until the arm says that it obeys the bus; teaching mode and pendants forbid it."""
-        while (mode := self._fresh(link).control_mode) != can_id.CAN_CONTROL:
+        """Wait until the arm obeys the bus and what enabling lifts is lifted."""
+        while True:
+            measured = self._fresh(link)
+            left = [fault for fault in self._faults(measured) if fault.clears]
+            if measured.control_mode == can_id.CAN_CONTROL and not left:
+                return
             if time.monotonic() > deadline:
-                raise ArmError(f"the arm stays in control mode {mode}, not under control of the"
-                               " bus; leave teaching mode and switch other controllers off")
+                if left:
+                    raise ArmError(f"still there: {'; '.join(map(str, left))}")
+                raise ArmError(f"the arm stays in control mode {measured.control_mode}, not under"
+                               " control of the bus; leave teaching mode and switch other"
+                               " controllers off")
             time.sleep(0.02)
             self.hold()
 

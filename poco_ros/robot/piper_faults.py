@@ -29,12 +29,14 @@ def _status_faults(measured: Measurement) -> list[ArmFault]:
     faults = []
     if measured.arm_status:
         words = can_id.ARM_STATUS.get(measured.arm_status, "unknown")
-        faults.append(ArmFault("arm_status", f"the arm reports {measured.arm_status}: {words}"))
+        faults.append(ArmFault("arm_status", f"the arm reports {measured.arm_status}: {words}",
+                               clears=measured.arm_status in can_id.CLEARED_STATUS))
     for index, name in enumerate(JOINT_NAMES):
         if measured.error_bits & 1 << index:
             faults.append(ArmFault("joint_communication", f"{name} does not communicate"))
         if measured.error_bits & 1 << (8 + index):
-            faults.append(ArmFault("joint_limit", f"{name} is beyond the arm's own limit"))
+            faults.append(ArmFault("joint_limit", f"{name} is beyond the arm's own limit",
+                                   clears=True))
     if measured.control_mode == can_id.TEACHING:
         # Commands would end teaching; whoever guides the arm by hand must be left alone.
         faults.append(ArmFault("teaching", "the arm is in teaching mode; press its button to leave"
@@ -48,10 +50,11 @@ def _motor_faults(measured: Measurement) -> list[ArmFault]:
     for name, state in zip(JOINT_NAMES, measured.motor_states, strict=True):
         if state is None or not state & can_id.MOTOR_ENABLED:
             off.append(name)
-        faults += [ArmFault("motor", f"{name}: {words}")
+        faults += [ArmFault("motor", f"{name}: {words}", clears=True)
                    for bit, words in can_id.MOTOR_FAULTS.items() if state and state & bit]
-    faults += [ArmFault("gripper", f"gripper: {words}")
+    faults += [ArmFault("gripper", f"gripper: {words}", clears=True)
                for bit, words in can_id.GRIPPER_FAULTS.items() if measured.gripper_state & bit]
     if off:
-        faults.append(ArmFault("not_enabled", f"no power on {', '.join(off)}", mute=True))
+        faults.append(ArmFault("not_enabled", f"no power on {', '.join(off)}", mute=True,
+                               clears=True))
     return faults

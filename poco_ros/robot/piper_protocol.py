@@ -33,6 +33,8 @@ ARM_STATUS = {
 }
 """Meanings of the status byte that are not 0 (normal)."""
 EMERGENCY_STOPPED = 0x01
+CLEARED_STATUS = frozenset({0x02, 0x03, 0x04, 0x07, 0x09})
+"""Those that a new, possible target or the clearing of the motors' errors lifts."""
 
 MOTOR_ENABLED = 1 << 6
 MOTOR_FAULTS = {1 << 0: "supply voltage too low", 1 << 1: "motor too hot",

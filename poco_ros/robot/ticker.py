@@ -100,7 +100,10 @@ class Ticker:
     def _run(self) -> None:
         period = round(self.period * 1e9)
         deadline = time.monotonic_ns() + period
-        while not self._stop.is_set():
+        while self._sleep_until(deadline):
+            skipped = (time.monotonic_ns() - deadline) // period
+            self.missed += skipped
+            deadline += skipped * period
             slot = self.ticks % _KEPT
             self.ticks += 1
             for index, phase in enumerate(self._phases):
@@ -114,11 +117,6 @@ class Ticker:
                     logger.exception("a phase of the ticker failed")
                     self._on_error(error)
             deadline += period
-            behind = time.monotonic_ns() - deadline
-            if behind >= period:
-                skipped = behind // period
-                self.missed += skipped
-                deadline += skipped * period
 
     def _sleep_until(self, due: int) -> bool:
         """Sleep to ``due`` [monotonic ns]; return False when the ticker is to end."""

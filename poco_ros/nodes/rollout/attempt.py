@@ -9,7 +9,7 @@ import numpy as np
 
 from poco_ros.core.chunk import ActionChunk
 from poco_ros.core.joining import EpisodeBuilder
-from poco_ros.core.seeding import chunk_seed, episode_seed
+from poco_ros.core.seeding import chunk_seed, episode_id, episode_seed
 from poco_ros.ros.convert import LearnerStatus
 
 FREE_RUNNING = -1
@@ -48,7 +48,7 @@ class Attempt:
 
     def __init__(self, number: int, run_seed: int, version: int, lockstep: bool) -> None:
         self.number = number
-        self.id = f"ep-{run_seed}-{number:06d}"
+        self.id = episode_id(run_seed, number)
         self.seed = episode_seed(run_seed, number)
         self.version = version
         """Exact version that acts; :data:`NEWEST` = at every chunk the newest."""
