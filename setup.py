@@ -134,5 +134,6 @@ setup(
             "poco = poco_ros.cli.main:main",
             *(f"{name} = poco_ros.cli.node:main" for name in NODES),
         ],
+        "can.interface": ["poco_cell = poco_ros.cell.can_bus:PocoCellBus"],
     },
 )

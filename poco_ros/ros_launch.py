@@ -55,19 +55,11 @@ def describe(name: str) -> LaunchDescription:
         [*declared, OpaqueFunction(function=_start, args=[name, graph])])
 
 
-def run_launch_file(name: str, share: Path | None, arguments: Mapping[str, str]) -> int:
-    """Run ``<share>/launch/<name>.launch.py`` as ``ros2 launch`` does; return the exit code.
-
-    Without ``share`` the description is made from this package, whose executables launch_ros then
-    fails to find with a message of its own.
-    """
+def run_launch_file(path: Path, arguments: Mapping[str, str]) -> int:
+    """Run a launch file as ``ros2 launch`` does; return the exit code."""
     service = LaunchService(argv=[f"{key}:={value}" for key, value in arguments.items()])
-    if share is None:
-        service.include_launch_description(describe(name))
-    else:
-        source = PythonLaunchDescriptionSource(str(share / "launch" / f"{name}.launch.py"))
-        service.include_launch_description(LaunchDescription(
-            [IncludeLaunchDescription(source, launch_arguments=list(arguments.items()))]))
+    service.include_launch_description(LaunchDescription([IncludeLaunchDescription(
+        PythonLaunchDescriptionSource(str(path)), launch_arguments=list(arguments.items()))]))
     return int(service.run())
 
 

@@ -49,11 +49,6 @@ def main():
         sys.stderr.write("Remedy: sudo apt-get install %s\n"
                          % " ".join(package for _, package in missing))
         return 1
-
-    on_gpu = os.path.exists("/dev/nvidia0") or os.path.exists("/dev/dri")
-    if not on_gpu and ctypes.util.find_library("OSMesa") is None:
-        sys.stderr.write("note: no GPU and no OSMesa, so no pictures or videos of the simulation;"
-                         " everything else works. Remedy: sudo apt-get install libosmesa6\n")
     return 0
 
 

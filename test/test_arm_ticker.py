@@ -55,7 +55,7 @@ def test_phases_run_at_their_offsets_within_the_tick() -> None:
     wait_until(lambda: len(second.times) >= 15)
     ticker.stop()
     gaps = [b - a for a, b in zip(first.times, second.times, strict=False)]
-    assert np.median(gaps) == pytest.approx(0.012, abs=0.003)
+    assert np.median(gaps) == pytest.approx(0.012, abs=0.007)
 
 
 def test_missed_ticks_are_counted_and_not_made_up_for() -> None:

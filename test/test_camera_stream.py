@@ -13,7 +13,8 @@ import pytest
 from mjpeg_server import MjpegServer, draw, number_of
 from robot_support import wait_until
 
-from poco_ros.robot.camera import Camera, CameraConfig
+from poco_ros.robot.camera import Camera
+from poco_ros.robot.vision_config import CameraConfig
 
 
 @pytest.fixture

@@ -7,9 +7,10 @@ import pytest
 
 from poco_ros.core.config import load
 from poco_ros.core.errors import ConfigError
-from poco_ros.robot.camera import CameraConfig, CamerasConfig, crop
+from poco_ros.robot.camera import crop
 from poco_ros.robot.camera_source import device_stamp
 from poco_ros.robot.camera_watch import FrameWatch
+from poco_ros.robot.vision_config import CameraConfig, VisionConfig
 
 MILLISECOND = 1_000_000
 RANDOM = np.random.default_rng(0)
@@ -81,10 +82,10 @@ def test_crop_takes_shares_of_the_picture() -> None:
 
 def test_cameras_are_told_apart_by_name() -> None:
     with pytest.raises(ConfigError, match="unique"):
-        CamerasConfig((CameraConfig("a"), CameraConfig("a")))
+        VisionConfig((CameraConfig("a"), CameraConfig("a")))
 
 
 def test_the_shipped_settings_load() -> None:
     from robot_support import CONFIG
-    cameras = load(CamerasConfig, CONFIG / "cameras.yaml").cameras
+    cameras = load(VisionConfig, CONFIG / "cameras.yaml").cameras
     assert [camera.name for camera in cameras] == ["front", "wrist"]

@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from poco_ros.core.errors import DataError
-from poco_ros.robot.encoder import Encoder, EncoderConfig
+from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.encoder_fit import EncoderFit, FitConfig, FitProgress, fit_encoder
 from poco_ros.robot.encoder_probe import compare_heads, table
 from poco_ros.robot.encoder_weights import load_weights, save_weights
-from poco_ros.robot.feature_head import HeadConfig
 from poco_ros.robot.linear_probe import probe
 from poco_ros.robot.picture_set import PictureSet, join, load_pictures
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
 
 SIZE = 32
 HEAD = HeadConfig(kind="grid", block=0, channels=8, grid=4)

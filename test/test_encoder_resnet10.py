@@ -9,10 +9,11 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from poco_ros.robot.encoder import Encoder, EncoderConfig, prepare
+from poco_ros.robot.encoder import Encoder, prepare
 from poco_ros.robot.encoder_weights import from_published
-from poco_ros.robot.feature_head import FeatureHead, HeadConfig
+from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.resnet10 import ResNet10
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
 
 RANDOM = np.random.default_rng(0)
 

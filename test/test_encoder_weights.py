@@ -17,9 +17,9 @@ from test_encoder_resnet10 import published_tree
 
 from poco_ros.core.errors import CheckpointError
 from poco_ros.robot.array_pickle import read_arrays
-from poco_ros.robot.encoder import Encoder, EncoderConfig
+from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.encoder_weights import load_weights, save_weights
-from poco_ros.robot.feature_head import HeadConfig
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
 
 
 def dump(path: Path, value: Any, protocol: int = 4) -> Path:

@@ -304,3 +304,39 @@ def test_a_launcher_in_the_background_still_interrupts_its_processes(tmp_path: P
     process.send_signal(signal.SIGTERM)
     rest = process.communicate(timeout=DEADLINE)[0]
     assert process.returncode == 0, rest
+
+
+TINY = """
+task: {domain: cube-single, number: 1, max_episode_steps: 20}
+demonstrations: {episodes: 2}
+agent: {hidden_dim: 16, num_layers: 1, batch_size: 16, num_candidates: 2, flow_steps: 2}
+train: {offline_steps: 5, critic_warmup: 5, online_steps: 100000, utd: 0.1, eval_every: 0}
+"""
+
+
+@pytest.mark.graph
+def test_the_real_graph_starts_learns_and_saves_on_ctrl_c(tmp_path: Path) -> None:
+    """`poco launch sim_scene`: four nodes, episodes of a real robot simulation, a checkpoint."""
+    (tmp_path / "tiny.yaml").write_text(TINY)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "poco_ros.cli.main", "launch", "sim_scene", "--manager", "poco",
+         f"preset:={tmp_path / 'tiny.yaml'}", f"run_dir:={tmp_path / 'run'}", "namespace:=lab"],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
+             "ROS_DOMAIN_ID": str(100 - os.getpid() % 100),
+             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
+    assert process.stdout is not None
+    output = []
+    for line in process.stdout:
+        output.append(line)
+        if "ep-0-000002" in line:
+            process.send_signal(signal.SIGINT)
+            break
+    rest = process.communicate(timeout=60)[0]
+    told = "".join(output) + rest
+    assert process.returncode == 0, told
+    for name in ("sim_bridge", "policy_server", "rollout", "learner"):
+        assert told.count(f"{name} started") == 1, told
+        assert f"[lab.{name}]" in told, "every node is in the namespace and says so"
+    assert len(list((tmp_path / "run" / "episodes").glob("*.safetensors"))) >= 2
+    assert any((tmp_path / "run" / "checkpoint").iterdir())

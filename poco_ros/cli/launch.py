@@ -17,6 +17,7 @@ from poco_ros.bringup import (
     split_assignments,
 )
 from poco_ros.core.config import info_of, settings_of
+from poco_ros.core.errors import ConfigError
 from poco_ros.processes import kept_environment, tether
 
 MANAGERS = ("auto", "launch_ros", "poco")
@@ -51,15 +52,23 @@ def argument_help(cls: type) -> str:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Run the graph until it ends or is interrupted."""
+    """Run the graph until it ends or is interrupted; return the exit code.
+
+    Raises:
+        ConfigError: an argument is wrong, or ``launch_ros`` is asked for and cannot be used.
+    """
     graph = GRAPHS[args.graph]
     texts = split_assignments(args.assignments)
     arguments: object = arguments_from_text(graph.arguments, texts, args.graph)
-    share = installed_share() if args.manager in ("auto", "launch_ros") else None
-    if args.manager == "launch_ros" or share is not None:
+    share = None if args.manager == "poco" else installed_share()
+    if share is not None:
         from poco_ros.ros_launch import run_launch_file
 
-        return run_launch_file(args.graph, share, texts)
+        return run_launch_file(share / "launch" / f"{args.graph}.launch.py", texts)
+    if args.manager == "launch_ros":
+        raise ConfigError("--manager launch_ros: launch_ros, or an installed poco_ros, is not"
+                          " found here; source a ROS 2 and the install/setup.bash of `make"
+                          " build`, or leave the flag out")
     return run_processes(graph, arguments)
 
 

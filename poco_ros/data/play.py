@@ -167,7 +167,10 @@ def _assemble(parts: Shards, play: PlayConfig, numbers: range, path: Path) -> No
         at = slice(position * play.trajectory_steps, (position + 1) * play.trajectory_steps)
         for key, array in arrays.items():
             array[at] = piece[key]
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, suffix=".npz", dir=path.parent)
+    prefix = f"{PREFIX}{path.name}-"
+    for stale in path.parent.glob(f"{prefix}*"):
+        stale.unlink()
+    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as stream:
             np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

@@ -10,59 +10,11 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from poco_ros.core.config import setting
-from poco_ros.core.errors import ConfigError
 from poco_ros.robot.camera_source import CameraError, CameraSource
 from poco_ros.robot.camera_watch import CameraFault, FrameWatch
+from poco_ros.robot.vision_config import CameraConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class CameraConfig:
-    """One camera."""
-
-    name: str = setting("front", "name; its features become the observation part of this name")
-    source: str = setting("0", "device number, device path, URL of a stream, or video file")
-    width: int = setting(0, "width asked of a device; 0 = as it comes", unit="px", minimum=0)
-    height: int = setting(0, "height asked of a device; 0 = as it comes", unit="px", minimum=0)
-    rate: float = setting(0.0, "frames a second that are expected; 0 = learn it", unit="1/s",
-                          minimum=0.0, maximum=240.0)
-    fourcc: str = setting("", "pixel format asked of a device, such as MJPG; empty = as it comes")
-    crop: tuple[float, float, float, float] = setting(
-        (0.0, 0.0, 1.0, 1.0), "left, top, right, bottom of what is used, as shares of the picture;"
-        " the largest square in its middle goes to the encoder", minimum=0.0, maximum=1.0)
-    loop: bool = setting(True, "play a video file again when it ends")
-    silent_after: float = setting(0.5, "fault when no frame came for so long", unit="s",
-                                  minimum=0.05)
-    frozen_after: float = setting(1.0, "fault when the picture is identical for so long; 0 = "
-                                  "never", unit="s", minimum=0.0)
-    drop_share: float = setting(0.25, "fault when this share of the frames is missing",
-                                minimum=0.0, maximum=1.0)
-    read_timeout: float = setting(2.0, "open the stream again when reading hangs for so long",
-                                  unit="s", minimum=0.1)
-    reconnect_period: float = setting(1.0, "pause between attempts to open it again", unit="s",
-                                      minimum=0.05)
-
-    def __post_init__(self) -> None:
-        left, top, right, bottom = self.crop
-        if left >= right or top >= bottom:
-            raise ConfigError(f"camera {self.name}: crop {self.crop} is empty; expected left,"
-                              " top, right, bottom with left < right and top < bottom")
-        if len(self.fourcc) not in (0, 4):
-            raise ConfigError(f"camera {self.name}: fourcc {self.fourcc!r} has not 4 characters")
-
-
-@dataclass(frozen=True)
-class CamerasConfig:
-    """All cameras, in the order of their features."""
-
-    cameras: tuple[CameraConfig, ...] = setting(lambda: (CameraConfig(),), "the cameras")
-
-    def __post_init__(self) -> None:
-        names = [camera.name for camera in self.cameras]
-        if not names or len(set(names)) != len(names) or "" in names:
-            raise ConfigError(f"cameras {names}: names must be unique and not empty, one at least")
 
 
 @dataclass(frozen=True, eq=False)

@@ -4,37 +4,18 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import cv2
 import numpy as np
 import torch
 
-from poco_ros.core.config import setting
-from poco_ros.core.errors import CheckpointError, ConfigError, DataError
+from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.robot.encoder_weights import EncoderWeights, load_weights
-from poco_ros.robot.feature_head import FeatureHead, HeadConfig
-from poco_ros.robot.resnet10 import IMAGE_SIZE, ResNet10
+from poco_ros.robot.feature_head import FeatureHead
+from poco_ros.robot.resnet10 import ResNet10
+from poco_ros.robot.vision_config import IMAGE_SIZE, EncoderConfig, HeadConfig
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class EncoderConfig:
-    """The encoder of pictures."""
-
-    weights: str = setting("", "file of weights: .safetensors of 'poco encoder fit', or SERL's "
-                           "resnet10_params.pkl; empty = random ones")
-    image_size: int = setting(0, "edge of the pictures that it sees, a multiple of 32; 0 = as the "
-                              f"weights were fitted, else {IMAGE_SIZE}", unit="px", minimum=0,
-                              maximum=512)
-    head: HeadConfig | None = setting(None, "the way from the feature map to the features; absent "
-                                      "= as the weights were fitted")
-    threads: int = setting(1, "processor threads", minimum=1, maximum=64)
-
-    def __post_init__(self) -> None:
-        if self.image_size % 32:
-            raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
 
 
 def prepare(picture: np.ndarray, size: int) -> np.ndarray:

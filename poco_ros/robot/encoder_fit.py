@@ -22,9 +22,10 @@ from torch.nn import functional
 from poco_ros.core.config import setting
 from poco_ros.core.errors import DataError
 from poco_ros.robot.encoder_weights import EncoderWeights, load_weights
-from poco_ros.robot.feature_head import FeatureHead, HeadConfig
+from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.picture_set import PictureSet
-from poco_ros.robot.resnet10 import IMAGE_SIZE, ResNet10
+from poco_ros.robot.resnet10 import ResNet10
+from poco_ros.robot.vision_config import IMAGE_SIZE, HeadConfig
 
 _DRAWN = 32  # edge of the picture that the decoder draws [px]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from poco_ros.robot.encoder import Encoder, EncoderConfig
-from poco_ros.robot.feature_head import HeadConfig
+from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.linear_probe import ProbeResult, probe
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
 
 CANDIDATES = (
     HeadConfig(kind="mean", block=3, channels=0),

@@ -17,8 +17,8 @@ from poco_ros.core.config import from_dict, to_dict
 from poco_ros.core.errors import CheckpointError, ConfigError
 from poco_ros.core.files import write_atomic
 from poco_ros.robot.array_pickle import read_arrays
-from poco_ros.robot.feature_head import HeadConfig
 from poco_ros.robot.resnet10 import ResNet10
+from poco_ros.robot.vision_config import HeadConfig
 
 FORMAT = "poco-encoder-1"
 _HEAD = "head."

@@ -2,30 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
-from poco_ros.core.config import setting
-
-
-@dataclass(frozen=True)
-class HeadConfig:
-    """The way from the feature map to the features."""
-
-    kind: str = setting("grid", "mean: of each channel; grid: a coarse grid of the map; "
-                        "spatial_softmax: the expected place of each channel",
-                        choices=("mean", "grid", "spatial_softmax"))
-    block: int = setting(2, "block of the ResNet whose map is used: 3 is the last (4 × 4 of 512 "
-                         "channels for 128 px), 2 is finer (8 × 8 of 256) and quicker", minimum=0,
-                         maximum=3)
-    channels: int = setting(32, "channels that the map is reduced to first; 0 = all. A mixing "
-                            "that was not fitted is a fixed random rotation", minimum=0,
-                            maximum=512)
-    grid: int = setting(4, "edge of the grid; the map is averaged down to it", minimum=1,
-                        maximum=32)
-    temperature: float = setting(1.0, "of the spatial softmax", minimum=1e-3)
+from poco_ros.robot.vision_config import HeadConfig
 
 
 class FeatureHead(nn.Module):

@@ -13,8 +13,6 @@ from torch.nn import functional
 
 WIDTHS = (64, 128, 256, 512)
 """Channels of the four blocks."""
-IMAGE_SIZE = 128
-"""Edge of the pictures that the published weights were trained on [px]."""
 _MEAN = (0.485, 0.456, 0.406)
 _DEVIATION = (0.229, 0.224, 0.225)
 _GROUPS = 4

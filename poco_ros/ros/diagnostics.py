@@ -29,8 +29,9 @@ EVENTS = 100
 class Health:
     """What a node reports about itself."""
 
-    def __init__(self, node: Node) -> None:
-        self._node = node
+    def __init__(self, node: Node, patience: float = PATIENCE) -> None:
+        """Report for ``node``; a wait becomes a warning after ``patience`` [s]."""
+        self._node, self.patience = node, patience
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[str, float]] = {}
         self._faults: dict[str, str] = {}
@@ -59,7 +60,7 @@ class Health:
         with self._lock:
             _, since = self._waiting.pop(what)
         waited = time.monotonic() - since
-        if waited > PATIENCE:
+        if waited > self.patience:
             self._node.get_logger().info(f"{what} is there after {waited:.1f} s")
 
     def fault(self, key: str, message: str) -> None:
@@ -101,7 +102,7 @@ class Health:
             waits = [(what, why, now - since) for what, (why, since) in self._waiting.items()]
             recent = [text for at, text in self._events if now - at < RECENT]
         late = [f"waiting for {what}{f': {why}' if why else ''} (for {waited:.0f} s)"
-                for what, why, waited in waits if waited > PATIENCE]
+                for what, why, waited in waits if waited > self.patience]
         words = faults + late + recent[-1:]
         if faults:
             return DiagnosticStatus.ERROR, "; ".join(words)

@@ -87,18 +87,24 @@ class FastLoop:
         self._node = node
         self._group = OutsideExecutors()
         self._subscriptions: list[tuple[Any, Callable[[Any], None]]] = []
+        self._waking: list[Any] = []
         self._clients: list[FastClient[Any]] = []
         self._services: list[tuple[Any, Callable[[Any, Reply], None]]] = []
         self._wait_set: Any = None
 
     def subscribe(self, message_type: Any, topic: str, handler: Callable[[Any], None],
-                  qos: QoSProfile) -> Any:
-        """Call ``handler(message)`` for every message of a topic; return the subscription."""
+                  qos: QoSProfile, wakes: bool = True) -> None:
+        """Call ``handler(message)`` for every message of a topic.
+
+        With ``wakes`` False a message does not end a wait: it is handled when something else does,
+        at the latest after the timeout. That saves a wake-up where messages come together.
+        """
         subscription = self._node.create_subscription(message_type, topic, handler, qos,
                                                       callback_group=self._group)
         self._subscriptions.append((subscription, handler))
+        if wakes:
+            self._waking.append(subscription)
         self._wait_set = None
-        return subscription
 
     def client(self, service_type: Any, name: str) -> FastClient[Any]:
         """Return a client of a service."""
@@ -146,7 +152,7 @@ class FastLoop:
             return
         wait_set = self._wait_set or self._new_wait_set()
         wait_set.clear_entities()
-        for subscription, _ in self._subscriptions:
+        for subscription in self._waking:
             wait_set.add_subscription(subscription.handle)
         for client in self._clients:
             wait_set.add_client(client.handle)
@@ -159,6 +165,6 @@ class FastLoop:
         context = self._node.context.handle
         if context is None:
             raise RuntimeError("rclpy is not initialised")
-        self._wait_set = _rclpy.WaitSet(len(self._subscriptions), 0, 0, len(self._clients),
+        self._wait_set = _rclpy.WaitSet(len(self._waking), 0, 0, len(self._clients),
                                         len(self._services), 0, context)
         return self._wait_set

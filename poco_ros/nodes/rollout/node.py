@@ -84,6 +84,9 @@ class Rollout(PocoNode):
         self._number: int | None = None
         """Of the next episode; None until we know how many the learner has."""
         self._stored = 0
+        self._steps_made = 0
+        """Online steps of the run, those of episodes that are not handed over included."""
+        self._steps_wanted = preset.train.online_steps
         self._attempt: Attempt | None = None
         self._early: list[Callable[[EpisodeBuilder], None]] = []
         self._not_before = 0.0
@@ -98,8 +101,10 @@ class Rollout(PocoNode):
                                                    names.STATUS_QOS)
         loop = self.loop
         loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS)
-        loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS)
-        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS)
+        # A tick's three messages come together; one wake-up is enough for them.
+        loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS,
+                       wakes=False)
+        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes=False)
         loop.subscribe(LearnerStatus, names.LEARNER_STATUS, self._on_learner, names.STATUS_QOS)
         loop.serve(Label, names.LABEL, self._on_label)
         self._infer = loop.client(InferChunk, names.INFER_CHUNK)
@@ -123,7 +128,9 @@ class Rollout(PocoNode):
     # -- beginning ----------------------------------------------------------------------------
 
     def _on_learner(self, message: LearnerStatus) -> None:
-        self._learner = convert.learner_status_of(message)
+        learner = self._learner = convert.learner_status_of(message)
+        if learner.episodes_stored == self._number and self._attempt is None:
+            self._steps_made = learner.environment_steps  # labels may have changed what counts
         self.health.got(LEARNER)
         self._begin_when_possible()
 
@@ -157,9 +164,13 @@ class Rollout(PocoNode):
         if self._number is None:
             if not self.delivery.empty:
                 return "handing over what an earlier process left in the spool"
-            self._number = max(self._stored, learner.episodes_stored)
+            if learner.episodes_stored < self._stored:
+                return f"waiting for {LEARNER}"
+            self._number, self._steps_made = learner.episodes_stored, learner.environment_steps
         if learner.stage == "finished":
             return "the run is finished"
+        if self._steps_made >= self._steps_wanted:  # one more would make the end a race
+            return f"all {self._steps_wanted} online steps are made"
         if self.settings.max_episodes and self._number >= self.settings.max_episodes:
             return f"all {self.settings.max_episodes} episodes are made"
         lag = self.settings.sync_lag
@@ -312,6 +323,7 @@ class Rollout(PocoNode):
             episode = labelled(original, label, source, self._label_rewards)
         by_person = label != Outcome.NONE or self.settings.operator
         self._attempt, self._number = None, attempt.number + 1
+        self._steps_made += len(episode) if episode.trainable else 0
         self._successes[episode.id] = episode.success
         if len(self._successes) > self.settings.success_window:
             del self._successes[next(iter(self._successes))]

@@ -1,0 +1,79 @@
+"""What a person says of an episode, and where it waits until the learner has it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.errors import DataError
+from poco_ros.core.labels import LabelRewards, labelled
+from poco_ros.core.spool import Spool
+
+MINUS_ONE_ZERO = LabelRewards(success=0.0, otherwise=-1.0)
+
+
+def episode(name: str = "ep-0-000000", truncated: bool = False, reward: float = 0.0) -> Episode:
+    return Episode(id=name, observations=np.ones((4, 2)), actions=np.zeros((3, 1)),
+                   rewards=np.full(3, reward), terminated=False, truncated=truncated)
+
+
+def test_success_terminates_and_gives_the_last_step_its_reward() -> None:
+    seen = labelled(episode(truncated=True), Outcome.SUCCESS, "keypad")
+    assert seen.terminated and not seen.truncated and seen.success and seen.trainable
+    assert seen.rewards.tolist() == [0.0, 0.0, 1.0] and seen.notes == ("success by keypad",)
+
+
+def test_labels_speak_the_reward_convention_of_the_task() -> None:
+    seen = labelled(episode(reward=-1.0), Outcome.SUCCESS, "keypad", MINUS_ONE_ZERO)
+    assert seen.rewards.tolist() == [-1.0, -1.0, 0.0]
+    claimed = replace(seen, notes=())
+    denied = labelled(claimed, Outcome.FAILURE, "keypad", MINUS_ONE_ZERO)
+    assert denied.rewards.tolist() == [-1.0, -1.0, -1.0]
+
+
+def test_failure_terminates_unless_time_had_run_out() -> None:
+    assert labelled(episode(), Outcome.FAILURE, "keypad").terminated
+    timed_out = labelled(episode(truncated=True), Outcome.FAILURE, "keypad")
+    assert timed_out.truncated and not timed_out.terminated
+
+
+def test_a_discarded_episode_is_kept_and_not_trained_on() -> None:
+    seen = labelled(episode(), Outcome.DISCARD, "keypad")
+    assert not seen.trainable and len(seen) == 3
+
+
+def test_no_outcome_is_no_label() -> None:
+    with pytest.raises(DataError, match="expected success, failure or discard"):
+        labelled(episode(), Outcome.NONE, "keypad")
+
+
+def test_the_spool_is_found_again_in_its_order(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in ("b", "a", "c"):
+        spool.put(episode(name))
+    spool.remove("b")
+    again = Spool(tmp_path)
+    assert again.ids == ("a", "c") and again.get("a").id == "a"
+    again.put(episode("d"))
+    assert Spool(tmp_path).ids == ("a", "c", "d")
+
+
+def test_putting_an_episode_again_replaces_it_in_its_place(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in ("a", "b"):
+        spool.put(episode(name))
+    spool.put(labelled(spool.get("a"), Outcome.SUCCESS, "keypad"))
+    again = Spool(tmp_path)
+    assert again.ids == ("a", "b") and again.get("a").success
+
+
+def test_unfinished_writes_are_cleared_and_foreign_files_named(tmp_path: Path) -> None:
+    (tmp_path / ".writing-abc").write_bytes(b"half")
+    assert len(Spool(tmp_path)) == 0 and not list(tmp_path.iterdir())
+    (tmp_path / "notes.safetensors").write_bytes(b"?")
+    with pytest.raises(DataError, match=r"notes\.safetensors: not a file of this spool"):
+        Spool(tmp_path)
