@@ -15,8 +15,8 @@ EXTRAS := sim,robot,ros,build,test
 ALONE := env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
   -u CMAKE_PREFIX_PATH -u COLCON_PREFIX_PATH -u ROS_DISTRO -u _ROS_WHEELS_BOOTSTRAP_COMPLETE
 # The environment is an ament prefix: that is how interfaces find the packages they build on.
-BUILD_ENV := $(ALONE) VIRTUAL_ENV=$(CURDIR)/$(VENV) PATH=$(CURDIR)/$(VENV)/bin:$(PATH) \
-  AMENT_PREFIX_PATH=$(CURDIR)/$(VENV) CMAKE_PREFIX_PATH=$(CURDIR)/$(VENV)
+BUILD_ENV := $(ALONE) VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(VENV)/bin:$(PATH)" \
+  AMENT_PREFIX_PATH="$(CURDIR)/$(VENV)" CMAKE_PREFIX_PATH="$(CURDIR)/$(VENV)"
 RUN := $(ALONE) $(VENV)/bin/python
 
 # The environment of `make build` beside a ROS 2 that is installed on the machine.
@@ -55,12 +55,13 @@ bench: setup
 ifeq ($(SYSTEM_ROS),)
 build: setup
 	@$(BUILD_ENV) $(VENV)/bin/python -m colcon build --base-paths . msg
+	@echo "Built into install/. No ROS 2 is sourced here, so: .venv/bin/poco launch sim_scene"
 else
 build: $(ROS_VENV)/.made/python
 	@echo "Building beside the ROS 2 that is installed here ($(SYSTEM_ROS))"
 	@$(ROS_VENV)/bin/python -m colcon build --base-paths . msg
-endif
 	@echo "Built. Next: source install/setup.bash && ros2 launch poco_ros sim_scene.launch.py"
+endif
 
 clean:
 	rm -rf build install log $(VENV)/build .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -15,8 +15,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import platform
 import subprocess
@@ -29,8 +27,9 @@ from pathlib import Path
 from poco_ros import __version__
 from poco_ros.core import config
 from poco_ros.core.config import load
-from poco_ros.core.errors import ConfigError
-from poco_ros.core.files import write_atomic
+from poco_ros.core.errors import CheckpointError, ConfigError
+from poco_ros.core.files import LATEST, write_atomic
+from poco_ros.core.tables import read_rows, write_rows
 from poco_ros.learning.policy import Policy
 from poco_ros.preset import Preset
 
@@ -71,6 +70,16 @@ class RunFolder:
     def checkpoint(self) -> Path:
         """Folder of the training checkpoint."""
         return self.path / "checkpoint"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a training checkpoint to go on from."""
+        return (self.checkpoint / LATEST).exists()
+
+    @property
+    def metrics(self) -> Path:
+        """Table of the metrics."""
+        return self.path / "metrics.csv"
 
     @property
     def policies(self) -> Path:
@@ -128,18 +137,26 @@ class RunFolder:
                 if (r["policy"], r["seed"]) != (str(row["policy"]), str(row["seed"]))]
         rows.append({key: str(row[key]) for key in EVALUATION_COLUMNS})
         rows.sort(key=lambda r: int(r["environment_steps"]))
-        text = io.StringIO()
-        writer = csv.DictWriter(text, EVALUATION_COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.evaluations, text.getvalue())
+        write_rows(self.evaluations, EVALUATION_COLUMNS, rows)
 
     def read_evaluations(self) -> list[dict[str, str]]:
         """Return the rows of the table of evaluations, by steps."""
-        if not self.evaluations.exists():
-            return []
-        with open(self.evaluations, newline="") as stream:
-            return list(csv.DictReader(stream))
+        return read_rows(self.evaluations)
+
+
+def read_policy(path: str | Path) -> tuple[Policy, str]:
+    """Return a policy and its source, from a policy file or from a run folder.
+
+    Raises:
+        CheckpointError: there is none, or it is broken.
+    """
+    found = Path(path)
+    if found.is_dir():
+        found = found / "policies" / "latest.safetensors"
+    if not found.is_file():
+        raise CheckpointError(f"{path}: no policy there; give a .safetensors file of a policy or"
+                              " the folder of a run")
+    return Policy.from_bytes(found.read_bytes(), str(found)), str(found)
 
 
 def provenance() -> dict[str, object]:

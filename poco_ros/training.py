@@ -12,14 +12,12 @@ from pathlib import Path
 
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
-from poco_ros.core.errors import CheckpointError
 from poco_ros.data.demonstrations import load_demonstrations
-from poco_ros.learning.checkpoint import has_checkpoint
 from poco_ros.learning.metrics import MetricsLog
-from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.policy import PolicySpec
 from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import Preset
-from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, snapshot_name
+from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, snapshot_name
 
 RECENT_EPISODES = 50
 """The running success rate is over this many of the last online episodes."""
@@ -158,7 +156,7 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     demonstrations = load_demonstrations(preset.demonstrations, preset.task)
     trainer = Trainer(preset.agent, preset.train, policy_spec(preset), seed, demonstrations)
     store = EpisodeStore(folder.episodes)
-    if has_checkpoint(folder.checkpoint):
+    if folder.has_checkpoint:
         trainer.resume(folder.checkpoint, list(store))
     else:
         if checkpoint:
@@ -167,18 +165,3 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
         for episode in store:
             trainer.add_episode(episode)
     return TrainingRun(preset, folder, trainer, store)
-
-
-def read_policy(path: str | Path) -> tuple[Policy, str]:
-    """Return a policy and its source, from a policy file or from a run folder.
-
-    Raises:
-        CheckpointError: there is none, or it is broken.
-    """
-    found = Path(path)
-    if found.is_dir():
-        found = found / "policies" / "latest.safetensors"
-    if not found.is_file():
-        raise CheckpointError(f"{path}: no policy there; give a .safetensors file of a policy or"
-                              " the folder of a run")
-    return Policy.from_bytes(found.read_bytes(), str(found)), str(found)

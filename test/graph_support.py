@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -21,10 +22,16 @@ from diagnostic_msgs.msg import DiagnosticArray
 from poco_msgs.msg import EpisodeStatus, LearnerStatus, PolicyWeights
 from rclpy.signals import SignalHandlerOptions
 
+from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
+from poco_ros.core.rollout import run_episode
+from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.preset import Preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.node import PocoNode
+from poco_ros.training import TrainingRun, open_run
+from sim_bridge.factory import make_environment
 
 MODULES = {
     "sim_bridge": "sim_bridge.node",
@@ -47,14 +54,36 @@ TINY: dict[str, Any] = {
 """A preset that learns nothing worth having, quickly."""
 
 
+LOOPBACK_ONLY = """<?xml version="1.0" encoding="UTF-8"?>
+<dds xmlns="http://www.eprosima.com"><profiles>
+  <transport_descriptors><transport_descriptor>
+    <transport_id>loopback</transport_id>
+    <type>UDPv4</type>
+    <interfaceWhiteList><address>127.0.0.1</address></interfaceWhiteList>
+    <maxInitialPeersRange>32</maxInitialPeersRange>
+  </transport_descriptor></transport_descriptors>
+  <participant profile_name="loopback_only" is_default_profile="true"><rtps>
+    <userTransports><transport_id>loopback</transport_id></userTransports>
+    <useBuiltinTransports>false</useBuiltinTransports>
+    <builtin><initialPeersList>
+      <locator><udpv4><address>127.0.0.1</address></udpv4></locator>
+    </initialPeersList></builtin>
+  </rtps></participant>
+</profiles></dds>
+"""
+"""The range LOCALHOST would use shared memory, and a killed process leaves its part behind."""
+
+
 def isolate() -> None:
     """Give this process and its children a DDS domain of their own, on this host only.
 
-    The first ports of the domain are tried, so that two sessions on a machine do not meet. UDP
-    leaves nothing in shared memory behind when a process is killed.
+    The first ports of the domain are tried, so that two sessions on a machine do not meet.
     """
-    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "LOCALHOST"
-    os.environ["FASTDDS_BUILTIN_TRANSPORTS"] = "UDPv4"
+    profile = Path(tempfile.gettempdir()) / f"poco-loopback-{os.getuid()}.xml"
+    if not profile.exists() or profile.read_text() != LOOPBACK_ONLY:
+        write_atomic(profile, LOOPBACK_ONLY)
+    os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
+    os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     for domain in random.SystemRandom().sample(range(1, 101), 100):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
@@ -98,6 +127,27 @@ def small_policy(version: int = 1, seed: int = 0, hidden_dim: int = 16,
             (outputs, inputs)).astype(np.float32) / np.sqrt(inputs)
         tensors[f"layers.{index}.bias"] = np.zeros(outputs, np.float32)
     return Policy(spec, tensors, version)
+
+
+def run_headless(preset: Preset, folder: Path, seed: int) -> TrainingRun:
+    """Run a preset to its end in this process, without ROS: what the graph must come to."""
+    run = open_run(preset, folder, seed)
+    environment = make_environment(preset.task)
+    trainer = run.trainer
+    while True:
+        while run.work_due():
+            run.work()
+        number = trainer.episodes_added
+        if trainer.environment_steps >= preset.train.online_steps:
+            break
+        # The graph begins an episode while the one before is trained on; the weights are the same.
+        acting = trainer.acting_policy(number)
+        assert acting is not None
+        run.store_episode(run_episode(environment, acting, episode_seed(seed, number),
+                                      episode_id(seed, number)))
+    run.close()
+    environment.close()
+    return run
 
 
 class NodeProcess:

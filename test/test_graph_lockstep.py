@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from graph_support import TASK, Graph, Onlooker, ros, write_preset
+from graph_support import TASK, Graph, Onlooker, ros, run_headless, write_preset
 from poco_msgs.msg import EpisodeStatus
 
 from poco_ros.core.episode import Episode
@@ -19,7 +19,6 @@ from poco_ros.learning.policy import Policy
 from poco_ros.preset import Preset, load_preset
 from poco_ros.ros.weights import policy_of
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
-from poco_ros.training import open_run
 from sim_bridge.factory import make_environment
 
 pytestmark = pytest.mark.graph
@@ -97,7 +96,7 @@ def test_an_episode_acts_with_the_weights_of_the_episodes_before_the_lag(ran: Ra
     due = 0
     versions = []
     train = ran.preset.train
-    for episode in ran.stored:
+    for _ in ran.stored:
         versions.append(train.offline_steps + due)
         due = int(train.utd * sum(map(len, ran.stored[:len(versions)])))
     acted = [episode.policy_versions for episode in ran.stored]
@@ -107,22 +106,7 @@ def test_an_episode_acts_with_the_weights_of_the_episodes_before_the_lag(ran: Ra
 
 
 def test_the_graph_learns_what_the_headless_loop_learns(ran: Ran, tmp_path: Path) -> None:
-    twin = open_run(ran.preset, tmp_path / "twin", SEED)
-    environment = make_environment(ran.preset.task)
-    trainer = twin.trainer
-    while True:
-        while twin.work_due():
-            twin.work()
-        number = trainer.episodes_added
-        if trainer.environment_steps >= ran.preset.train.online_steps:
-            break
-        # The graph starts an episode while the one before is trained on; the weights are the same.
-        acting = trainer.acting_policy(number)
-        assert acting is not None
-        twin.store_episode(run_episode(environment, acting, episode_seed(SEED, number),
-                                       episode_id(SEED, number)))
-    twin.close()
-    environment.close()
+    twin = run_headless(ran.preset, tmp_path / "twin", SEED)
     assert [e.id for e in twin.store] == [e.id for e in ran.stored]
     for name in (CLONED, FINETUNED):
         ours, theirs = ran.folder.load_policy(name), twin.folder.load_policy(name)

@@ -317,14 +317,15 @@ train: {offline_steps: 5, critic_warmup: 5, online_steps: 100000, utd: 0.1, eval
 @pytest.mark.graph
 def test_the_real_graph_starts_learns_and_saves_on_ctrl_c(tmp_path: Path) -> None:
     """`poco launch sim_scene`: four nodes, episodes of a real robot simulation, a checkpoint."""
+    from graph_support import isolate
+
+    isolate()
     (tmp_path / "tiny.yaml").write_text(TINY)
     process = subprocess.Popen(
         [sys.executable, "-m", "poco_ros.cli.main", "launch", "sim_scene", "--manager", "poco",
          f"preset:={tmp_path / 'tiny.yaml'}", f"run_dir:={tmp_path / 'run'}", "namespace:=lab"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=tmp_path,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1",
-             "ROS_DOMAIN_ID": str(100 - os.getpid() % 100),
-             "ROS_AUTOMATIC_DISCOVERY_RANGE": "LOCALHOST"})
+        env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"})
     assert process.stdout is not None
     output = []
     for line in process.stdout:

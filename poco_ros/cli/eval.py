@@ -10,12 +10,11 @@ from rich.console import Console
 from rich.progress import Progress
 
 from poco_ros.core.errors import CheckpointError
+from poco_ros.core.tables import read_rows
 from poco_ros.evaluation import Evaluation, check_task, evaluate
-from poco_ros.learning.metrics import read_rows
 from poco_ros.learning.policy import Policy
 from poco_ros.preset import load_preset
-from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, steps_of
-from poco_ros.training import read_policy
+from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, steps_of
 from sim_bridge.workers import EpisodeWorkers
 
 
@@ -70,7 +69,7 @@ def evaluate_shown(workers: EpisodeWorkers, policy: Policy, episodes: int, seed:
 def policies_of(folder: RunFolder) -> dict[str, int]:
     """Return name -> environment steps of the policies that a run's curve is made of."""
     found: dict[str, int] = {}
-    last = [int(row["environment_steps"]) for row in read_rows(folder.path / "metrics.csv")]
+    last = [int(row["environment_steps"]) for row in read_rows(folder.metrics)]
     for path in sorted(folder.policies.glob("*.safetensors")):
         steps = steps_of(path.stem)
         if path.stem == CLONED:
@@ -93,7 +92,7 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
     known = {row["policy"]: row for row in folder.read_evaluations()
              if row["seed"] == str(seed) and int(row["episodes"]) >= episodes}
     minutes = [(int(row["updates"]), float(row["minutes"]))
-               for row in read_rows(folder.path / "metrics.csv")]
+               for row in read_rows(folder.metrics)]
     rates: dict[str, float] = {}
     for name, steps in policies_of(folder).items():
         policy = folder.load_policy(name)

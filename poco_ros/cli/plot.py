@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from poco_ros.core.errors import DataError
-from poco_ros.learning.metrics import read_rows
+from poco_ros.core.tables import read_rows
 from poco_ros.run_folder import RunFolder
 
 
@@ -44,7 +44,7 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
     for number, folder in enumerate(folders):
         evaluations = folder.read_evaluations()
-        metrics = [row for row in read_rows(folder.path / "metrics.csv") if row["success_rate"]]
+        metrics = [row for row in read_rows(folder.metrics) if row["success_rate"]]
         if not evaluations and not metrics:
             raise DataError(f"{folder.path}: neither evaluations.csv nor metrics.csv has rows;"
                             " run poco train or poco eval first")

@@ -7,7 +7,7 @@ import os
 import signal
 import time
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -18,12 +18,13 @@ from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.core.task import TaskConfig
-from poco_ros.learning.checkpoint import has_checkpoint
 from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.preset import Preset, load_preset
 from poco_ros.run_folder import RunFolder
-from poco_ros.training import TrainingRun, open_run
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
+
+if TYPE_CHECKING:
+    from poco_ros.training import TrainingRun
 
 STAGES = ("all", "offline", "online")
 
@@ -85,7 +86,7 @@ def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
         if not preset.train.online_steps:
             raise ConfigError("--stage online: online_steps is 0; say how many with"
                               " --online-steps")
-        if not args.checkpoint and not has_checkpoint(RunFolder(run_dir).checkpoint):
+        if not args.checkpoint and not RunFolder(run_dir).has_checkpoint:
             raise ConfigError("--stage online: there is no policy to start from; give"
                               " --checkpoint, or --resume a run whose offline stage is done")
     return preset, run_dir, seed
@@ -93,6 +94,8 @@ def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Train until the run is finished or interrupted."""
+    from poco_ros.training import open_run  # torch takes seconds: not for --help
+
     preset, run_dir, seed = resolve(args)
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"poco train: {preset.task.name}, seed {seed}, run folder {run_dir}")

@@ -6,6 +6,8 @@ import os
 import tempfile
 from pathlib import Path
 
+LATEST = "LATEST"
+"""File in a folder of checkpoints that names the newest whole one."""
 PREFIX = ".writing-"
 """Names that begin so are unfinished writes; they may be deleted at any time."""
 

@@ -23,10 +23,10 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from poco_ros.core.errors import CheckpointError
-from poco_ros.core.files import PREFIX, sync_directory, write_atomic, write_synced
+from poco_ros.core.files import LATEST, PREFIX, sync_directory, write_atomic, write_synced
 
 FORMAT = "poco-checkpoint-1"
-TENSORS, WORDS, LATEST = "training.safetensors", "training.json", "LATEST"
+TENSORS, WORDS = "training.safetensors", "training.json"
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +79,6 @@ def _free_name(folder: Path, name: str) -> Path:
     return path
 
 
-def has_checkpoint(folder: str | Path) -> bool:
-    """Return whether ``folder`` names a latest checkpoint."""
-    return (Path(folder) / LATEST).exists()
-
-
 def load_checkpoint(folder: str | Path) -> Checkpoint:
     """Read the latest set of ``folder``.
 
@@ -91,7 +86,7 @@ def load_checkpoint(folder: str | Path) -> Checkpoint:
         CheckpointError: none there, truncated, foreign, or not what was written (checksum).
     """
     folder = Path(folder)
-    if not has_checkpoint(folder):
+    if not (folder / LATEST).exists():
         raise CheckpointError(f"{folder}: holds no checkpoint (no file {LATEST})")
     path = folder / (folder / LATEST).read_text().strip()
     try:

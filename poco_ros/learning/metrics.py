@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import csv
-import io
 from collections.abc import Mapping
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
-from poco_ros.core.files import write_atomic
+from poco_ros.core.tables import read_rows, write_rows
 
 METRICS = (
     "actor/clone_loss", "critic/loss", "critic/q", "critic/target", "poco/posterior_loss",
@@ -33,11 +32,7 @@ class MetricsLog:
         self._count = 0
         rows = [row for row in read_rows(self.path) if int(row["updates"]) <= updates]
         self.minutes_before = float(rows[-1]["minutes"]) if rows else 0.0
-        text = io.StringIO()
-        writer = csv.DictWriter(text, PROGRESS + METRICS)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(self.path, text.getvalue())
+        write_rows(self.path, PROGRESS + METRICS, rows)
         self._stream = open(self.path, "a", newline="")
         self._writer = csv.DictWriter(self._stream, PROGRESS + METRICS)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates)
@@ -80,11 +75,3 @@ class MetricsLog:
         """Flush and close both files."""
         self._stream.close()
         self._board.close()
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file, [] when it is absent; a torn last line is left out."""
-    if not path.exists():
-        return []
-    with open(path, newline="") as stream:
-        return [row for row in csv.DictReader(stream) if None not in row.values()]

@@ -8,6 +8,7 @@ must give the states that were logged beside the pictures.
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Callable
@@ -26,8 +27,6 @@ from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.picture_set import PictureSet
 from poco_ros.robot.resnet10 import ResNet10
 from poco_ros.robot.vision_config import IMAGE_SIZE, HeadConfig
-
-_DRAWN = 32  # edge of the picture that the decoder draws [px]
 
 
 @dataclass(frozen=True)
@@ -67,19 +66,26 @@ class FitProgress:
 
 
 class _Decoder(nn.Module):
-    """Features to a small picture, as the difference from its camera's mean picture."""
+    """Features to a picture of half the size, as the difference from its camera's mean picture."""
 
-    def __init__(self, feature_dim: int) -> None:
+    _CHANNELS = (64, 48, 32, 24, 16, 12)
+
+    def __init__(self, feature_dim: int, image_size: int) -> None:
         super().__init__()
-        self.spread = nn.Linear(feature_dim, 64 * 4 * 4)
+        doublings = max(int(math.log2(image_size)) - 3, 1)  # from 4 px to about half the size
+        self.drawn = 4 << doublings
+        """Edge of the picture that is drawn [px]."""
+        self.spread = nn.Linear(feature_dim, self._CHANNELS[0] * 4 * 4)
         layers: list[nn.Module] = []
-        for inputs, outputs in ((64, 48), (48, 32), (32, 24)):
+        channels = [self._CHANNELS[min(index, 5)] for index in range(doublings + 1)]
+        for inputs, outputs in itertools.pairwise(channels):
             layers += [nn.Upsample(scale_factor=2), nn.Conv2d(inputs, outputs, 3, padding=1),
                        nn.ReLU()]
-        self.draw = nn.Sequential(*layers, nn.Conv2d(24, 3, 3, padding=1))
+        self.draw = nn.Sequential(*layers, nn.Conv2d(channels[-1], 3, 3, padding=1))
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.draw(functional.relu(self.spread(features)).view(-1, 64, 4, 4))
+        start = functional.relu(self.spread(features)).view(-1, self._CHANNELS[0], 4, 4)
+        return self.draw(start)
 
 
 class EncoderFit:
@@ -112,8 +118,8 @@ class EncoderFit:
         self._norm = nn.LayerNorm(width)  # of the readouts, not of the features
         self._draws = config.objective != "states"
         self._tells = wants_states or (config.objective == "auto" and pictures.states is not None)
-        self._decoder = _Decoder(width) if self._draws else None
-        self._means = self._mean_pictures() if self._draws else None
+        self._decoder = _Decoder(width, config.image_size) if self._draws else None
+        self._means = self._mean_pictures(self._decoder.drawn) if self._decoder else None
         self._readout: nn.Linear | None = None
         if self._tells and pictures.states is not None:
             self._readout = nn.Linear(width, pictures.states.shape[1])
@@ -182,7 +188,7 @@ class EncoderFit:
         features = self._norm(self._head(self._backbone(seen)))
         loss = torch.zeros(())
         if self._decoder is not None and self._means is not None:
-            small = functional.interpolate(pictures.float() / 255.0, size=(_DRAWN, _DRAWN),
+            small = functional.interpolate(pictures.float() / 255.0, size=self._means.shape[2:],
                                            mode="area")
             wanted = small - self._means[self._data.cameras[chosen]]
             # What moves is a small part of the picture; without a weight the decoder ignores it.
@@ -212,17 +218,17 @@ class EncoderFit:
         lit = pictures * torch.from_numpy(factors.astype(np.float32))
         return lit.clamp(0, 255).contiguous(memory_format=torch.channels_last)
 
-    def _mean_pictures(self) -> Tensor:
-        """Return each camera's mean picture, (cameras, 3, _DRAWN, _DRAWN), 0 to 1."""
+    def _mean_pictures(self, size: int) -> Tensor:
+        """Return each camera's mean picture, (cameras, 3, size, size), 0 to 1."""
         data, means = self._data, []
         for camera in range(int(data.cameras.max()) + 1):
             members = self._train[data.cameras[self._train] == camera][:2000]
             if len(members) == 0:
-                means.append(torch.zeros(3, _DRAWN, _DRAWN))
+                means.append(torch.zeros(3, size, size))
                 continue
             mean = torch.from_numpy(data.pictures[members].mean(axis=0, dtype=np.float32) / 255.0)
             means.append(functional.interpolate(mean.permute(2, 0, 1)[None],
-                                                size=(_DRAWN, _DRAWN), mode="area")[0])
+                                                size=(size, size), mode="area")[0])
         return torch.stack(means)
 
 

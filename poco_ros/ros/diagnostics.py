@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Mapping
 
 from diagnostic_msgs.msg import DiagnosticArray, DiagnosticStatus, KeyValue
@@ -23,7 +23,8 @@ PATIENCE = 2.0
 """A wait that takes longer than this is a warning [s]."""
 RECENT = 10.0
 """An event counts in the level for so long [s]."""
-EVENTS = 100
+LOG_PERIOD = 5.0
+"""An event of the same kind is not logged again for so long [s]."""
 
 
 class Health:
@@ -35,7 +36,7 @@ class Health:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[str, float]] = {}
         self._faults: dict[str, str] = {}
-        self._events: deque[tuple[float, str]] = deque(maxlen=EVENTS)
+        self._events: dict[str, tuple[float, str]] = {}
         self._counts: Counter[str] = Counter()
         self.figures: Callable[[], Mapping[str, object]] = dict
         """Returns the key-values of a report; called in the reporting thread."""
@@ -79,12 +80,13 @@ class Health:
             self._node.get_logger().info(f"over: {message}")
 
     def event(self, kind: str, message: str) -> None:
-        """Count something out of order, such as a refused chunk; logged once a second a kind."""
+        """Count something out of order, such as a refused chunk, and report the newest of a kind.
+        """
         now = time.monotonic()
         with self._lock:
             self._counts[kind] += 1
-            self._events.append((now, f"{kind}: {message}"))
-            log = now - self._logged.get(kind, -PERIOD) >= PERIOD
+            self._events[kind] = (now, f"{kind}: {message}")
+            log = now - self._logged.get(kind, -LOG_PERIOD) >= LOG_PERIOD
             if log:
                 self._logged[kind] = now
         if log:
@@ -100,10 +102,10 @@ class Health:
         with self._lock:
             faults = list(self._faults.values())
             waits = [(what, why, now - since) for what, (why, since) in self._waiting.items()]
-            recent = [text for at, text in self._events if now - at < RECENT]
+            recent = [text for at, text in self._events.values() if now - at < RECENT]
         late = [f"waiting for {what}{f': {why}' if why else ''} (for {waited:.0f} s)"
                 for what, why, waited in waits if waited > self.patience]
-        words = faults + late + recent[-1:]
+        words = faults + late + recent
         if faults:
             return DiagnosticStatus.ERROR, "; ".join(words)
         if words:

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 from types import TracebackType
 
 import rclpy
+from poco_msgs.msg import EpisodeStatus, LearnerStatus
 from rclpy.context import Context
 from rclpy.executors import ExternalShutdownException, SingleThreadedExecutor
 
-from poco_msgs.msg import EpisodeStatus, LearnerStatus
 from poco_ros.ros.names import EPISODE, LEARNER_STATUS, STATUS_QOS
 
 

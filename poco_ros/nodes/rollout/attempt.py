@@ -65,6 +65,7 @@ class Attempt:
         self.answer: ActionChunk | None = None
         """It has come, and waits for the step before it to be complete."""
         self.asked_at = 0.0
+        """When it was asked for first."""
         self.ask_again_at = float("inf")
         self.heard_at = time.monotonic()
         """When the environment side was last heard, or given something to do."""
@@ -102,9 +103,10 @@ class Attempt:
 
     def ask(self, asked: Asked, again_after: float) -> None:
         """Note that a chunk was asked for, to be asked for again after so many seconds."""
-        self.asked, self.answer = asked, None
-        self.asked_at = time.monotonic()
-        self.ask_again_at = self.asked_at + again_after
+        now = time.monotonic()
+        if self.asked is not asked:
+            self.asked, self.answer, self.asked_at = asked, None, now
+        self.ask_again_at = now + again_after
 
     def ready(self, builder: EpisodeBuilder) -> ActionChunk | None:
         """Return the answer if the step before it is complete, so that it may be sent."""
