@@ -77,6 +77,11 @@ $(STAMPS)/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
 	@echo "[1/2] Python environment in $(VENV), pinned by constraints.txt (some GB, once)"
 	@$(ALONE) $(PYTHON) -m venv $(VENV)
 	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(RUN) -c "import cv2" 2>/dev/null || { \
+	  echo "OpenCV finds no libGL here: taking the build without windows"; \
+	  $(RUN) -m pip uninstall -q -y opencv-python && \
+	  $(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
+	    opencv-python-headless; }
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/poco_msgs: $(STAMPS)/python $(wildcard msg/CMakeLists.txt msg/package.xml msg/*/*)

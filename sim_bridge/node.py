@@ -78,8 +78,10 @@ class SimBridge(PocoNode):
                                   environment.spec.joint_names)
         self._camera = self.create_publisher(Image, names.CAMERA, names.SENSOR_QOS) \
             if self.settings.camera_rate else None
+        # With use_sim_time somebody must be the clock: in this graph that is the simulator.
+        is_clock = self.settings.publish_clock or self.get_parameter("use_sim_time").value
         self._clock_topic = self.create_publisher(Clock, names.CLOCK, names.TICK_QOS) \
-            if self.settings.publish_clock else None
+            if is_clock else None
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.CHUNK_QOS)
         self.loop.serve(Reset, names.RESET, self._on_reset)
         self.loop.serve(SetBool, names.STOP, self._on_stop)
@@ -139,7 +141,11 @@ class SimBridge(PocoNode):
     # -- publishing ---------------------------------------------------------------------------
 
     def _publish(self, tick: Tick) -> None:
-        """Publish a tick; the observation first, for the policy waits for it."""
+        """Publish a tick: the observation first, for the policy waits for it.
+
+        At the end of an episode nobody waits for a chunk, and the observation goes last: in
+        lock-step it is what wakes the rollout, which then finds all three.
+        """
         topics, executed = self._topics, tick.executed
         if executed.status == TickStatus.HELD:
             self.health.event("held tick", f"step {executed.step}: {executed.reason}")
@@ -151,9 +157,12 @@ class SimBridge(PocoNode):
             return
         if not self.realtime:
             self._set_clock(tick.stamp)
-        topics.observation(tick.stamp, tick.observation)
+        if self.session.running:
+            topics.observation(tick.stamp, tick.observation)
         topics.executed(executed)
         topics.reward(tick.reward)
+        if not self.session.running:
+            topics.observation(tick.stamp, tick.observation)
         if topics.joints_heard():
             topics.joints(tick.stamp, self.session.environment.joint_positions())
         if self._camera is not None and tick.stamp >= self._next_picture:

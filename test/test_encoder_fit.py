@@ -58,7 +58,7 @@ def test_a_fit_makes_features_that_tell_places_better_than_random_ones(
     path = tmp_path / "encoder.safetensors"
     save_weights(path, weights)
     assert len(seen) == 120 and seen[-1].loss < seen[5].loss and np.isfinite(held_out)
-    fresh = scene(150, seed=7)
+    fresh = scene(250, seed=7)
     assert error_of(str(path), fresh) < 0.8 * error_of("", fresh)
     assert "300 pictures of a test" in load_weights(path).description
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from graph_support import TASK, Graph, Onlooker, ros, run_headless, write_preset
 from poco_msgs.msg import EpisodeStatus
+from sensor_msgs.msg import Image
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.episode_store import EpisodeStore
@@ -17,6 +18,7 @@ from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.learning.policy import Policy
 from poco_ros.preset import Preset, load_preset
+from poco_ros.ros import names
 from poco_ros.ros.weights import policy_of
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 from sim_bridge.factory import make_environment
@@ -39,6 +41,7 @@ class Ran:
     maps: dict[str, str]
     told: set[str]
     logs: dict[str, str]
+    pictures: list[Image]
     figures: dict[str, dict[str, str]] = field(default_factory=dict)
 
 
@@ -47,10 +50,13 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
     """Run the tiny preset to its end in the graph, once for all tests here."""
     folder = tmp_path_factory.mktemp("lockstep")
     preset = write_preset(folder / "tiny.yaml", {
-        "demonstrations": {"episodes": 2, "path": str(folder / "demonstrations")}})
+        "demonstrations": {"episodes": 2, "path": str(folder / "demonstrations")},
+        "graph": {"sim_bridge": {"camera_rate": 1.0, "camera_width": 32, "camera_height": 24}}})
     run_dir = folder / "run"
     with ros(), Graph(folder) as graph:
         onlooker = Onlooker()
+        pictures: list[Image] = []
+        onlooker.loop.subscribe(Image, names.CAMERA, pictures.append, names.SENSOR_QOS)
         graph.start("sim_bridge", preset=preset)
         graph.start("policy_server", preset=preset)
         graph.start("rollout", preset=preset, run_dir=run_dir, seed=SEED)
@@ -67,7 +73,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
                   {v: policy_of(message) for v, message in onlooker.weights.items()},
                   onlooker.episodes, exit_codes, maps, set(onlooker.diagnostics),
                   {name: node.output() for name, node in graph.nodes.items()},
-                  onlooker.figures)
+                  pictures, onlooker.figures)
         onlooker.destroy_node()
 
 
@@ -130,6 +136,15 @@ def test_every_node_reports_its_figures(ran: Ran) -> None:
     assert set(NODES) <= ran.told
     assert ran.figures["sim_bridge"]["task"] == TASK
     assert ran.figures["learner"].keys() >= {"stage", "updates", "episodes_stored"}
+
+
+def test_pictures_come_at_their_rate_of_simulated_time(ran: Ran) -> None:
+    assert ran.pictures
+    for picture in ran.pictures:
+        assert (picture.width, picture.height, picture.encoding) == (32, 24, "rgb8")
+        assert len(picture.data) == 32 * 24 * 3 and max(picture.data) > 0
+    steps = sum(map(len, ran.stored))
+    assert len(ran.pictures) <= steps // 20 + 2 * len(ran.stored)
 
 
 def test_the_spool_is_empty_when_the_learner_has_everything(ran: Ran) -> None:

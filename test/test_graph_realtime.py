@@ -9,6 +9,7 @@ import pytest
 from graph_support import TASK, Graph, Onlooker, ros, write_preset
 from poco_msgs.msg import ActionChunk, ExecutedAction, Features, Reward
 from poco_msgs.srv import Reset
+from rosgraph_msgs.msg import Clock
 from std_srvs.srv import SetBool
 
 from poco_ros.core import chunk as core
@@ -21,7 +22,7 @@ RATE = 40.0
 WINDOW = 1.5
 CHANGES = {
     "task": {"max_episode_steps": 160},
-    "graph": {"sim_bridge": {"rate": RATE, "max_chunk_age": 0.5},
+    "graph": {"sim_bridge": {"rate": RATE, "max_chunk_age": 0.5, "publish_clock": True},
               "rollout": {"correction_window": WINDOW, "store_timeout": 0.5}},
 }
 
@@ -41,6 +42,10 @@ class Operator(Onlooker):
                             names.TICK_QOS)
         self.loop.subscribe(Reward, names.REWARD,
                             lambda m: self.rewards.append(convert.reward_of(m)), names.TICK_QOS)
+        self.clock: list[int] = []
+        self.loop.subscribe(Clock, names.CLOCK,
+                            lambda m: self.clock.append(convert.stamp_of(m.clock)),
+                            names.TICK_QOS)
         self.reset = self.loop.client(Reset, names.RESET)
         self.stop = self.loop.client(SetBool, names.STOP)
 
@@ -92,6 +97,15 @@ def test_ticks_take_their_time_and_are_held_without_a_chunk(bridge: Operator) ->
     assert [e.stamp for e in bridge.executed] == stamps[:-1].tolist()
     assert [r.stamp for r in bridge.rewards] == stamps[1:].tolist()
     assert np.median(np.diff(stamps)) / 1e9 == pytest.approx(1 / RATE, rel=0.2)
+
+
+def test_the_clock_is_that_of_the_ticks_and_never_goes_back(bridge: Operator) -> None:
+    bridge.begin("clocked", max_steps=20)
+    bridge.until(lambda: len(bridge.rewards) == 20, "20 ticks")
+    stamps = [stamp for stamp, _ in bridge.observations]
+    bridge.until(lambda: bridge.clock[-1] >= stamps[-1], "the clock of the last tick")
+    assert set(stamps) <= set(bridge.clock) and bridge.clock == sorted(set(bridge.clock))
+    assert set(np.diff(stamps)) == {round(1e9 / RATE)}
 
 
 def test_a_chunk_is_played_one_action_a_tick_and_then_held(bridge: Operator) -> None:

@@ -9,6 +9,9 @@ from poco_ros.core.errors import DataError
 from poco_ros.core.tables import read_rows
 from poco_ros.run_folder import RunFolder
 
+FEWEST_EPISODES = 20
+"""An average over fewer episodes than this is not drawn."""
+
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare the command."""
@@ -44,7 +47,8 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
     for number, folder in enumerate(folders):
         evaluations = folder.read_evaluations()
-        metrics = [row for row in read_rows(folder.metrics) if row["success_rate"]]
+        metrics = [row for row in read_rows(folder.metrics)
+                   if row["success_rate"] and int(row["episodes"]) >= FEWEST_EPISODES]
         if not evaluations and not metrics:
             raise DataError(f"{folder.path}: neither evaluations.csv nor metrics.csv has rows;"
                             " run poco train or poco eval first")

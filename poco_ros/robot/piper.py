@@ -62,7 +62,7 @@ class Piper(Arm):
             self._lock.give_back()
             raise
         self._link = link
-        logger.info("Piper on %s, firmware %s", link.bus, link.firmware or "unknown")
+        logger.info("Piper on %s", link.bus)
 
     def enable(self) -> None:
         """Power the motors and hold the measured pose (see the contract)."""

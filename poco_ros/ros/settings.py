@@ -23,7 +23,7 @@ class SimBridgeConfig:
         1.0, "in real time, chunks that answer an older observation are refused", unit="s",
         minimum=0.01, maximum=60.0)
     publish_clock: bool = setting(
-        False, "publish the simulated time on /clock, for nodes with use_sim_time")
+        False, "publish the simulated time on /clock; done anyway with use_sim_time")
     camera_rate: float = setting(
         0.0, "pictures a second of simulated time on camera/image_raw; 0 = none (rendering is slow"
         " without a GPU)", unit="Hz", minimum=0.0, maximum=60.0)

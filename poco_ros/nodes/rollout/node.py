@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,7 @@ from poco_ros.nodes.rollout.attempt import (
     round_for,
     version_for,
 )
+from poco_ros.nodes.rollout.episode_topic import EpisodeTopic
 from poco_ros.preset import Preset, load_preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.delivery import Delivery
@@ -91,20 +92,17 @@ class Rollout(PocoNode):
         self._early: list[Callable[[EpisodeBuilder], None]] = []
         self._not_before = 0.0
         self._next_check = 0.0
-        self._successes: dict[str, bool] = {}
-        self._status = convert.EpisodeStatus()
-        self._ended: dict[str, convert.EpisodeStatus] = {}
 
         self._chunk_topic = self.create_publisher(ActionChunkMsg, names.ACTION_CHUNK,
                                                   names.CHUNK_QOS)
-        self._status_topic = self.create_publisher(EpisodeStatusMsg, names.EPISODE,
-                                                   names.STATUS_QOS)
+        self._told = EpisodeTopic(self, self.settings.success_window)
         loop = self.loop
         loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS)
-        # A tick's three messages come together; one wake-up is enough for them.
+        # In lock-step the observation alone asks for the next chunk: one wake-up a tick is enough.
+        wakes = self.settings.pace == "realtime"
         loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS,
-                       wakes=False)
-        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes=False)
+                       wakes)
+        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes)
         loop.subscribe(LearnerStatus, names.LEARNER_STATUS, self._on_learner, names.STATUS_QOS)
         loop.serve(Label, names.LABEL, self._on_label)
         self._infer = loop.client(InferChunk, names.INFER_CHUNK)
@@ -140,7 +138,7 @@ class Rollout(PocoNode):
             return
         missing = self._missing()
         if missing:
-            self._say(EpisodeStatusMsg.WAITING, detail=missing)
+            self._told.waiting(missing)
             return
         assert self._learner is not None and self._number is not None
         version = version_for(self._number, self.settings.sync_lag, self._learner)
@@ -185,7 +183,7 @@ class Rollout(PocoNode):
         return ""
 
     def _call_reset(self, attempt: Attempt) -> None:
-        self._say(EpisodeStatusMsg.RESETTING)
+        self._told.phase(attempt, EpisodeStatusMsg.RESETTING)
         attempt.heard_at = time.monotonic()
         self._early.clear()
         self._reset.forget()
@@ -203,7 +201,7 @@ class Rollout(PocoNode):
             return
         self.health.got(ENVIRONMENT)
         attempt.builder = EpisodeBuilder(attempt.id, self.task, convert.stamp_of(response.begins))
-        self._say(EpisodeStatusMsg.RUNNING)
+        self._told.phase(attempt, EpisodeStatusMsg.RUNNING)
         early, self._early = self._early, []
         for add in early:
             self._join(add)
@@ -324,18 +322,12 @@ class Rollout(PocoNode):
         by_person = label != Outcome.NONE or self.settings.operator
         self._attempt, self._number = None, attempt.number + 1
         self._steps_made += len(episode) if episode.trainable else 0
-        self._successes[episode.id] = episode.success
-        if len(self._successes) > self.settings.success_window:
-            del self._successes[next(iter(self._successes))]
-        self._ended[episode.id] = replace(
-            self._now(attempt, EpisodeStatusMsg.ENDED, "; ".join(episode.notes)),
-            step=len(episode), outcome=episode.outcome)
+        self._told.ended(attempt, episode)
         self.delivery.put(episode, original,
                           self.settings.correction_window if by_person else 0.0)
-        self._publish_status(self._ended[episode.id])
         self.get_logger().info(
-            f"{episode.id}: {episode.outcome.name.lower()} after {len(episode)} steps, success"
-            f" rate {self._status.success_rate:.2f} over {len(self._successes)}")
+            f"{episode.id}: {episode.outcome.name.lower()} after {len(episode)} steps,"
+            f" {self._told.rate_in_words()}")
         self._begin_when_possible()
 
     def _drop(self, reason: str, pause: float = 0.0) -> None:
@@ -349,12 +341,7 @@ class Rollout(PocoNode):
 
     def _on_stored(self, episode_id: str, stored: int) -> None:
         self._stored = max(self._stored, stored)
-        ended = self._ended.pop(episode_id, None)
-        if ended is not None:
-            current = self._status
-            self._publish_status(replace(ended, phase=EpisodeStatusMsg.STORED))
-            if current.episode_id != episode_id:  # latched is what holds now
-                self._publish_status(current)
+        self._told.stored(episode_id)
 
     # -- labels -------------------------------------------------------------------------------
 
@@ -385,38 +372,11 @@ class Rollout(PocoNode):
             return attempt.id
         episode = self.delivery.label(episode_id, outcome, source,
                                       self.settings.correction_window, self._label_rewards)
-        if episode.id in self._successes:
-            self._successes[episode.id] = episode.success
-        self._ended[episode.id] = replace(self._ended[episode.id], outcome=episode.outcome,
-                                          detail="; ".join(episode.notes))
-        self._publish_status(self._ended[episode.id])
+        self._told.relabelled(episode)
         return episode.id
 
-    # -- telling ------------------------------------------------------------------------------
-
-    def _now(self, attempt: Attempt, phase: int, detail: str = "") -> convert.EpisodeStatus:
-        count = len(self._successes)
-        return convert.EpisodeStatus(
-            attempt.id, attempt.number, attempt.seed, phase, attempt.steps, Outcome.NONE,
-            sum(self._successes.values()) / count if count else 0.0, count, detail)
-
-    def _say(self, phase: int, detail: str = "") -> None:
-        """Publish where the episode stands, unless that is known."""
-        if self._attempt is not None:
-            status = self._now(self._attempt, phase, detail)
-        else:
-            status = replace(self._status, phase=phase, detail=detail)
-        if (status.episode_id, status.phase, status.detail) != (
-                self._status.episode_id, self._status.phase, self._status.detail):
-            self._publish_status(status)
-
-    def _publish_status(self, status: convert.EpisodeStatus) -> None:
-        self._status = status
-        self._status_topic.publish(convert.episode_status_to_msg(
-            self.get_clock().now().nanoseconds, status))
-
     def _figures(self) -> dict[str, object]:
-        attempt, status = self._attempt, self._status
+        attempt, status = self._attempt, self._told.status
         return {
             "episode_id": "" if attempt is None else attempt.id,
             "step": 0 if attempt is None else attempt.steps,
