@@ -90,7 +90,7 @@ def bridge(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Operator]:
 
 def test_ticks_take_their_time_and_are_held_without_a_chunk(bridge: Operator) -> None:
     bridge.begin("held", max_steps=25)
-    bridge.until(lambda: len(bridge.rewards) == 25, "25 ticks")
+    bridge.until(lambda: len(bridge.observations) == 26, "25 ticks")
     assert {e.status for e in bridge.executed} == {TickStatus.HELD}
     assert bridge.rewards[-1].truncated and not bridge.rewards[0].truncated
     stamps = np.array([stamp for stamp, _ in bridge.observations])
@@ -101,7 +101,7 @@ def test_ticks_take_their_time_and_are_held_without_a_chunk(bridge: Operator) ->
 
 def test_the_clock_is_that_of_the_ticks_and_never_goes_back(bridge: Operator) -> None:
     bridge.begin("clocked", max_steps=20)
-    bridge.until(lambda: len(bridge.rewards) == 20, "20 ticks")
+    bridge.until(lambda: len(bridge.observations) == 21, "20 ticks")
     stamps = [stamp for stamp, _ in bridge.observations]
     bridge.until(lambda: bridge.clock[-1] >= stamps[-1], "the clock of the last tick")
     assert set(stamps) <= set(bridge.clock) and bridge.clock == sorted(set(bridge.clock))

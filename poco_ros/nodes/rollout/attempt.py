@@ -1,4 +1,4 @@
-"""An episode that is being made, and which weights it acts with."""
+"""An episode that is being made: what was asked for, and what was sent."""
 
 from __future__ import annotations
 
@@ -10,26 +10,9 @@ import numpy as np
 from poco_ros.core.chunk import ActionChunk
 from poco_ros.core.joining import EpisodeBuilder
 from poco_ros.core.seeding import chunk_seed, episode_id, episode_seed
-from poco_ros.ros.convert import LearnerStatus
 
-FREE_RUNNING = -1
-"""``sync_lag`` of a rollout that never waits for the learner."""
-NEWEST = 0
-"""As a version: the newest that the policy server has."""
 HELD_PATIENCE = 3
 """Ticks without an action of the chunk that was sent, after which it counts as refused."""
-
-
-def round_for(number: int, lag: int) -> int:
-    """Return how many episodes the weights of episode ``number`` have learned from."""
-    return max(0, number - lag)
-
-
-def version_for(number: int, lag: int, learner: LearnerStatus) -> int | None:
-    """Return the version that episode ``number`` acts with; None = it is not there yet."""
-    if lag == FREE_RUNNING:
-        return NEWEST if learner.round_versions else None
-    return learner.version_of_round(round_for(number, lag))
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +34,7 @@ class Attempt:
         self.id = episode_id(run_seed, number)
         self.seed = episode_seed(run_seed, number)
         self.version = version
-        """Exact version that acts; :data:`NEWEST` = at every chunk the newest."""
+        """Exact version that acts; 0 = at every chunk the newest."""
         self.lockstep = lockstep
         """Whether the environment side executes just what it is sent, and waits in between."""
         self.builder: EpisodeBuilder | None = None

@@ -21,15 +21,16 @@ from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.joining import EpisodeBuilder
 from poco_ros.core.labels import LabelRewards, labelled
 from poco_ros.core.spool import Spool
-from poco_ros.nodes.rollout.attempt import (
-    FREE_RUNNING,
-    NEWEST,
-    Asked,
-    Attempt,
-    round_for,
-    version_for,
-)
+from poco_ros.nodes.rollout.attempt import Asked, Attempt
 from poco_ros.nodes.rollout.episode_topic import EpisodeTopic
+from poco_ros.nodes.rollout.schedule import (
+    FREE_RUNNING,
+    LEARNER,
+    NEWEST,
+    WEIGHTS,
+    Missing,
+    Schedule,
+)
 from poco_ros.preset import Preset, load_preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.delivery import Delivery
@@ -38,8 +39,6 @@ from poco_ros.ros.node import PocoNode
 from poco_ros.ros.parameters import declare_settings
 from poco_ros.ros.settings import RolloutConfig
 
-LEARNER = "learner_status (learner)"
-WEIGHTS = "policy_weights (learner)"
 ENVIRONMENT = "environment side"
 INFER = "infer_chunk (policy_server)"
 CHECK_PERIOD = 0.05
@@ -81,13 +80,8 @@ class Rollout(PocoNode):
         self.task, self.layout = preset.task.name, preset.task.observation
         offset = preset.task.reward_offset
         self._label_rewards = LabelRewards(1.0 + offset, offset)
-        self._learner: convert.LearnerStatus | None = None
-        self._number: int | None = None
-        """Of the next episode; None until we know how many the learner has."""
-        self._stored = 0
-        self._steps_made = 0
-        """Online steps of the run, those of episodes that are not handed over included."""
-        self._steps_wanted = preset.train.online_steps
+        self._schedule = Schedule(self.settings.sync_lag, preset.train.online_steps,
+                                  self.settings.max_episodes)
         self._attempt: Attempt | None = None
         self._early: list[Callable[[EpisodeBuilder], None]] = []
         self._not_before = 0.0
@@ -126,9 +120,7 @@ class Rollout(PocoNode):
     # -- beginning ----------------------------------------------------------------------------
 
     def _on_learner(self, message: LearnerStatus) -> None:
-        learner = self._learner = convert.learner_status_of(message)
-        if learner.episodes_stored == self._number and self._attempt is None:
-            self._steps_made = learner.environment_steps  # labels may have changed what counts
+        self._schedule.heard(convert.learner_status_of(message), self._attempt is not None)
         self.health.got(LEARNER)
         self._begin_when_possible()
 
@@ -137,50 +129,30 @@ class Rollout(PocoNode):
         if self._attempt is not None or time.monotonic() < self._not_before:
             return
         missing = self._missing()
-        if missing:
-            self._told.waiting(missing)
+        if missing is not None:
+            if missing.waits_for:
+                self.health.wait_for(missing.waits_for, missing.why)
+            self._told.waiting(missing.why)
             return
-        assert self._learner is not None and self._number is not None
-        version = version_for(self._number, self.settings.sync_lag, self._learner)
-        if version is None:  # only newer ones are left, see _missing
-            version = self._learner.policy_version
-            self.health.event("weights are gone", f"episode {self._number} acts with version"
-                              f" {version}: the learner has none as old as lock-step asks for;"
-                              " what is learned from here on depends on timing")
         self.health.got(WEIGHTS)
-        self._attempt = Attempt(self._number, self.settings.seed, version,
+        number = self._schedule.number
+        assert number is not None
+        version, right = self._schedule.version()
+        if not right:
+            self.health.event("weights are gone", f"episode {number} acts with version {version}:"
+                              " the learner has none as old as lock-step asks for; what is"
+                              " learned from here on depends on timing")
+        self._attempt = Attempt(number, self.settings.seed, version,
                                 self.settings.pace == "lockstep")
         self._call_reset(self._attempt)
 
-    def _missing(self) -> str:
-        """Return what must be there before the next episode can begin; empty: nothing."""
-        learner = self._learner
+    def _missing(self) -> Missing | None:
         if self.delivery.blocked:
-            return "the last episode cannot be written to the spool"
-        if learner is None:
-            return f"waiting for {LEARNER}"
-        if self._number is None:
-            if not self.delivery.empty:
-                return "handing over what an earlier process left in the spool"
-            if learner.episodes_stored < self._stored:
-                return f"waiting for {LEARNER}"
-            self._number, self._steps_made = learner.episodes_stored, learner.environment_steps
-        if learner.stage == "finished":
-            return "the run is finished"
-        if self._steps_made >= self._steps_wanted:  # one more would make the end a race
-            return f"all {self._steps_wanted} online steps are made"
-        if self.settings.max_episodes and self._number >= self.settings.max_episodes:
-            return f"all {self.settings.max_episodes} episodes are made"
-        lag = self.settings.sync_lag
-        wanted = 0 if lag == FREE_RUNNING else round_for(self._number, lag)
-        if not learner.round_versions or learner.episodes_trained < wanted:
-            why = f"those that have learned from {wanted} episodes; stage {learner.stage}"
-            self.health.wait_for(WEIGHTS, why)
-            return f"waiting for {WEIGHTS}: {why}"
-        if self._chunk_topic.get_subscription_count() == 0:
-            self.health.wait_for(ENVIRONMENT, f"nobody listens to {names.ACTION_CHUNK}")
-            return f"waiting for the {ENVIRONMENT}"
-        return ""
+            return Missing("the last episode cannot be written to the spool")
+        missing = self._schedule.missing(self.delivery.empty)
+        if missing is None and self._chunk_topic.get_subscription_count() == 0:
+            return Missing(f"nobody listens to {names.ACTION_CHUNK}", ENVIRONMENT)
+        return missing
 
     def _call_reset(self, attempt: Attempt) -> None:
         self._told.phase(attempt, EpisodeStatusMsg.RESETTING)
@@ -320,8 +292,8 @@ class Rollout(PocoNode):
         if label != Outcome.NONE:
             episode = labelled(original, label, source, self._label_rewards)
         by_person = label != Outcome.NONE or self.settings.operator
-        self._attempt, self._number = None, attempt.number + 1
-        self._steps_made += len(episode) if episode.trainable else 0
+        self._attempt = None
+        self._schedule.ended(attempt.number, episode)
         self._told.ended(attempt, episode)
         self.delivery.put(episode, original,
                           self.settings.correction_window if by_person else 0.0)
@@ -340,7 +312,7 @@ class Rollout(PocoNode):
             self.health.event("dropped episode", f"{attempt.id}: {reason}; beginning it anew")
 
     def _on_stored(self, episode_id: str, stored: int) -> None:
-        self._stored = max(self._stored, stored)
+        self._schedule.stored(stored)
         self._told.stored(episode_id)
 
     # -- labels -------------------------------------------------------------------------------
@@ -381,7 +353,7 @@ class Rollout(PocoNode):
             "episode_id": "" if attempt is None else attempt.id,
             "step": 0 if attempt is None else attempt.steps,
             "policy_version": "" if attempt is None else attempt.version,
-            "next_number": "unknown" if self._number is None else self._number,
+            "next_number": "unknown" if self._schedule.number is None else self._schedule.number,
             "spooled": len(self.delivery.spool),
             "success_rate": f"{status.success_rate:.2f}", "window": status.window,
             "detail": status.detail,
