@@ -89,7 +89,9 @@ $(STAMPS)/poco_msgs: $(STAMPS)/python $(wildcard msg/CMakeLists.txt msg/package.
 	@$(BUILD_ENV) cmake -S msg -B $(VENV)/build/poco_msgs -DBUILD_TESTING=OFF \
 	  -DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(VENV) -DCMAKE_INSTALL_MESSAGE=NEVER \
 	  --log-level=WARNING
-	@$(BUILD_ENV) cmake --build $(VENV)/build/poco_msgs --parallel
+	@$(BUILD_ENV) MAKEFLAGS= cmake --build $(VENV)/build/poco_msgs --parallel \
+	  > $(VENV)/build/poco_msgs.log 2>&1 || { tail -n 40 $(VENV)/build/poco_msgs.log; \
+	  echo "poco_msgs did not build; the whole log is in $(VENV)/build/poco_msgs.log"; exit 1; }
 	@$(BUILD_ENV) cmake --install $(VENV)/build/poco_msgs >/dev/null
 	@touch $@
 

@@ -6,6 +6,7 @@ process applies it to itself before anything else (:func:`settle`).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import shutil
@@ -13,6 +14,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 
 REFUSED = 2
 """Exit code of a node that refuses its settings: starting it again would not help."""
@@ -23,6 +25,8 @@ RESPAWN_DELAY = 1.0
 LEARNER_NICENESS = 10
 """Keeps ticks and chunks on time beside a learner that uses every core it finds."""
 
+AUTOGROUP = Path("/proc/self/autogroup")
+"""The niceness of this process's session."""
 _KEEPER = "POCO_KEEPER"
 _NICENESS = "POCO_NICENESS"
 
@@ -45,7 +49,7 @@ def settle(patience: float = STOP_PATIENCE) -> None:
         return
     if os.getpgrp() != os.getpid():  # a leader, as `poco launch` makes it, has its session
         os.setsid()
-    os.nice(nice)
+    lower_priority(nice)
     # The kernel's own parent-death signal is sent once for every thread that the parent had, and
     # a second SIGINT ends a node at once. So a thread waits for the end of the keeper instead.
     try:
@@ -54,6 +58,18 @@ def settle(patience: float = STOP_PATIENCE) -> None:
         sys.exit(f"whoever started this node (process {keeper}) is gone already")
     threading.Thread(target=_end_with, args=(descriptor, patience), name="keeper",
                      daemon=True).start()
+
+
+def lower_priority(nice: int) -> None:
+    """Add ``nice`` to the niceness of this process, and of its session where that decides.
+
+    With autogroups, the default of desktop kernels, the kernel shares the processor between
+    sessions first; niceness then acts within a session only, and a node has one of its own.
+    """
+    if nice:
+        os.nice(nice)
+        with contextlib.suppress(FileNotFoundError):  # a kernel without autogroups
+            AUTOGROUP.write_text(str(nice))
 
 
 def _end_with(descriptor: int, patience: float) -> None:

@@ -14,7 +14,7 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.metrics import MetricsLog
-from poco_ros.learning.policy import PolicySpec
+from poco_ros.learning.policy import Policy, PolicySpec
 from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import Preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, snapshot_name
@@ -45,6 +45,7 @@ class TrainingRun:
         self._row_at, self._row_steps = self._begun, trainer.environment_steps
         self._saved_updates = trainer.updates
         self._finished = False
+        self._unwritten: dict[str, Policy] = {}
         self.updates_per_second = 0.0
         self.steps_per_second = 0.0
 
@@ -82,11 +83,25 @@ class TrainingRun:
         due = self.trainer.work_due()
         after, every = self.trainer.steps_trained, self.preset.train.eval_every
         if every and after // every > before // every:
-            self.folder.save_policy(self.trainer.policy(), snapshot_name(after))
+            self._keep(snapshot_name(after))
         if self.trainer.finished and not self._finished:
             self._finished = True
-            self.folder.save_policy(self.trainer.policy(), FINETUNED)
+            self._keep(FINETUNED)
         return due
+
+    def _keep(self, name: str) -> None:
+        """Write the acting policy of this moment under ``name``.
+
+        Raises:
+            OSError: the disk is full; the policy is held and written at the next :meth:`save`.
+        """
+        self._unwritten[name] = self.trainer.policy()
+        self._write_policies()
+
+    def _write_policies(self) -> None:
+        for name, policy in list(self._unwritten.items()):
+            self.folder.save_policy(policy, name)
+            del self._unwritten[name]
 
     def work(self) -> None:
         """Do one update; log, and save when it is time."""
@@ -94,7 +109,7 @@ class TrainingRun:
         self.log.add(self.trainer.work())
         if offline and self.trainer.stage != "offline":
             self._write_row()
-            self.folder.save_policy(self.trainer.policy(), CLONED)
+            self._keep(CLONED)
             self.save()
         elif self.log.count >= self.preset.train.log_every:
             self._write_row()
@@ -122,12 +137,13 @@ class TrainingRun:
         """
         self._saved_updates = self.trainer.updates  # on failure: not again at every update
         self.trainer.save(self.folder.checkpoint)
-        self.folder.save_policy(self.trainer.policy(), "latest")
+        self._unwritten["latest"] = self.trainer.policy()
+        self._write_policies()
 
     def close(self) -> None:
         """Save if anything changed, and close the log."""
         try:
-            if self.trainer.updates != self._saved_updates:
+            if self.trainer.updates != self._saved_updates or self._unwritten:
                 self.save()
         finally:
             if self.log.count:

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+from poco_ros.processes import AUTOGROUP
+
 ROOT = Path(__file__).resolve().parent.parent
 DEADLINE = 20.0
 
@@ -288,6 +290,14 @@ def test_what_hangs_does_not_outlive_a_killed_launcher_either(
 def test_a_nice_process_is_nice(launch: Callable[..., Launcher]) -> None:
     launcher = launch(program("learner", "import os; print('nice', os.nice(0))", nice=10))
     assert launcher.wait_for("nice").endswith(str(min(19, os.nice(0) + 10)))
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
+def test_niceness_holds_between_sessions_too(launch: Callable[..., Launcher]) -> None:
+    """Where the kernel shares the processor between sessions, the node's session is nice."""
+    code = f"print('group', open('{AUTOGROUP}').read().split()[-1])"
+    launcher = launch(program("learner", code, nice=10))
+    assert launcher.wait_for("group").endswith("group 10")
     assert launcher.end() == 0
 
 

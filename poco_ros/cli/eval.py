@@ -96,13 +96,14 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
     rates: dict[str, float] = {}
     for name, steps in policies_of(folder).items():
         policy = folder.load_policy(name)
-        if name in known and known[name]["updates"] == str(policy.version):
+        done = policy.version - 1
+        if name in known and known[name]["updates"] == str(done):
             rates[name] = float(known[name]["success_rate"])
             continue
         found = evaluate_shown(workers, policy, episodes, seed, console, name)
-        took = [minute for updates, minute in minutes if updates <= policy.version]
+        took = [minute for updates, minute in minutes if updates <= done]
         folder.add_evaluation({
-            "policy": name, "environment_steps": steps, "updates": policy.version,
+            "policy": name, "environment_steps": steps, "updates": done,
             "minutes": f"{took[-1] if took else 0.0:.2f}", "successes": found.successes,
             "episodes": found.episodes, "success_rate": f"{found.success_rate:.4f}",
             "seed": seed})

@@ -71,7 +71,7 @@ class Trainer:
 
     @property
     def updates(self) -> int:
-        """Gradient updates done, over all stages; the version of the current weights."""
+        """Gradient updates done, over all stages."""
         return self.offline_updates + self.online_updates
 
     @property
@@ -202,8 +202,11 @@ class Trainer:
         return found
 
     def policy(self) -> Policy:
-        """Return the acting policy; its version is the number of updates done."""
-        return self.agent.policy(self.updates)
+        """Return the acting policy; its version is the number of updates done, plus one.
+
+        So versions begin at 1: 0 stands for no policy, and in a request for the newest one.
+        """
+        return self.agent.policy(self.updates + 1)
 
     # -- stop and go on ---------------------------------------------------------------------
 
