@@ -103,7 +103,7 @@ def test_an_episode_acts_with_the_weights_of_the_episodes_before_the_lag(ran: Ra
     versions = []
     train = ran.preset.train
     for _ in ran.stored:
-        versions.append(train.offline_steps + due)
+        versions.append(train.offline_steps + due + 1)
         due = int(train.utd * sum(map(len, ran.stored[:len(versions)])))
     acted = [episode.policy_versions for episode in ran.stored]
     assert all((one == one[0]).all() for one in acted), "one version an episode"
