@@ -15,19 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
+from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.policy import PolicySpec
 
 BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
-
-
-def activate(x: Tensor, name: str, in_place: bool = False) -> Tensor:
-    """Apply the activation ``name`` (silu, gelu or relu)."""
-    if name == "silu":
-        return F.silu(x, inplace=in_place)
-    if name == "relu":
-        return F.relu(x, inplace=in_place)
-    return F.gelu(x, approximate="tanh")
 
 
 def block_rows(width: int) -> int:
@@ -69,20 +61,21 @@ class FlowField(nn.Module):
         known = self.spec.observation.size
         w_observation, w_chunk, w_time = first.weight.split((known, size, 1), dim=1)
         fixed = torch.addmm(first.bias, observations, w_observation.t())
+        act = self.spec.activation
+        enter = FastLinear(w_chunk, None)
+        hidden = [FastLinear(layer.weight, layer.bias, act) for layer in hidden_layers]
+        leave = FastLinear(last.weight, last.bias)
         moved = noise.reshape(batch * candidates, size).clone()
-        rows = block_rows(self.spec.hidden_dim)
-        states = max(1, rows // candidates)
+        states = max(1, block_rows(self.spec.hidden_dim) // candidates)
         for begin in range(0, batch, states):
             base = fixed[begin:begin + states].repeat_interleave(candidates, dim=0)
             block = moved[begin * candidates:(begin + states) * candidates]
             for index in range(steps):
-                x = torch.addmm(base, block, w_chunk.t())
-                x = activate(x.add_(w_time.t(), alpha=index / steps), self.spec.activation, True)
-                for layer in hidden_layers:
-                    x = activate(torch.addmm(layer.bias, x, layer.weight.t()),
-                                 self.spec.activation, True)
-                velocity = torch.addmm(last.bias, x, last.weight.t())
-                block.add_(velocity, alpha=1.0 / steps)
+                x = enter(block).add_(base).add_(w_time.t(), alpha=index / steps)
+                x = activate(x, act, in_place=True)
+                for layer in hidden:
+                    x = layer(x)
+                block.add_(leave(x), alpha=1.0 / steps)
         return moved.clamp_(-1.0, 1.0).view(batch, candidates, size)
 
 
@@ -127,16 +120,16 @@ class ChunkCritic(nn.Module):
         for member in range(self.members):
             w_observation, w_chunk = self.weights[0][member].split((self.observation_size, size))
             fixed = torch.addmm(self.biases[0][member], observations, w_observation)
+            enter = FastLinear(w_chunk.t(), None)
+            behind = [FastLinear(weight[member].t(), bias[member, 0])
+                      for weight, bias in zip(self.weights[1:], self.biases[1:], strict=True)]
             for begin in range(0, batch, states):
                 part = slice(begin * count, (begin + states) * count)
-                base = fixed[begin:begin + states].repeat_interleave(count, dim=0)
-                x = activate(torch.addmm(base, rows[part], w_chunk), self.activation, True)
-                for index in range(len(self.scales)):
-                    x = F.layer_norm(x, (self.hidden_dim,), self.scales[index][member, 0],
-                                     self.shifts[index][member, 0])
-                    x = torch.addmm(self.biases[index + 1][member], x,
-                                    self.weights[index + 1][member])
-                    if index + 1 < len(self.scales):
-                        x = activate(x, self.activation, True)
+                x = enter(rows[part]).add_(
+                    fixed[begin:begin + states].repeat_interleave(count, dim=0))
+                for layer, scale, shift in zip(behind, self.scales, self.shifts, strict=True):
+                    x = F.layer_norm(activate(x, self.activation, True), (self.hidden_dim,),
+                                     scale[member, 0], shift[member, 0])
+                    x = layer(x)
                 total[part] += x.squeeze(-1)
         return (total / self.members).view(batch, count)
