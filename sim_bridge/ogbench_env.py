@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from poco_ros.core.task import TaskConfig
-from sim_bridge.ogbench_models import ARM_JOINTS, EPISODE_STEPS, make_task
+from sim_bridge.ogbench_models import ARM_JOINTS, make_task
 from sim_bridge.quiet import mujoco
 from sim_bridge.render import Camera, View
 from sim_bridge.simulated import SimulatedEnvironment
@@ -26,7 +26,7 @@ class OGBenchEnvironment(SimulatedEnvironment):
         # The first reset compiles the model and leaves the solver warm in another way than later
         # ones do; an episode must not depend on being the first.
         observation, _ = self.simulator.reset(seed=0)
-        super().__init__(task, len(observation), ACTION_DIM, EPISODE_STEPS[task.domain],
+        super().__init__(task, len(observation), ACTION_DIM,
                          CONTROL_PERIOD, (*ARM_JOINTS, "gripper"))
 
     def _begin(self, seed: int) -> np.ndarray:

@@ -112,9 +112,6 @@ CLASSES: dict[str, tuple[type[Repeatable], str]] = {
     "puzzle-3x3": (Puzzle, "3x3"),
 }
 """Domain -> class, and OGBench's name of the variant."""
-EPISODE_STEPS = {"cube-single": 200, "cube-double": 500, "cube-triple": 1000, "scene": 750,
-                 "puzzle-3x3": 500}
-"""OGBench's time limits."""
 
 
 def make_task(domain: str, number: int) -> Repeatable:

@@ -31,7 +31,6 @@ OBSERVATION_SIZE = 19
 ACTION_DIM = 7
 """Steps of x, y, z and of the orientation (axis-angle), and the gripper: -1 opens, 1 closes."""
 CONTROL_HZ = 20
-HORIZON = 300
 NEAR = 0.03
 """The hand is at the cube below this distance [m]."""
 CONTROLLER: dict[str, Any] = {
@@ -65,7 +64,7 @@ class LiftEnvironment(SimulatedEnvironment):
         self.observed: dict[str, np.ndarray] = {}
         """All that robosuite observes in the current state, by its own names."""
         joints = tuple(f"joint{index}" for index in range(1, 8))
-        super().__init__(task, OBSERVATION_SIZE, ACTION_DIM, HORIZON, 1.0 / CONTROL_HZ,
+        super().__init__(task, OBSERVATION_SIZE, ACTION_DIM, 1.0 / CONTROL_HZ,
                          (*joints, "gripper"))
 
     def _begin(self, seed: int) -> np.ndarray:

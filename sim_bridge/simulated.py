@@ -23,14 +23,14 @@ class SimulatedEnvironment(Environment):
     view: View
     """What pictures of this environment show, and from where."""
 
-    def __init__(self, task: TaskConfig, observation_size: int, action_dim: int, time_limit: int,
+    def __init__(self, task: TaskConfig, observation_size: int, action_dim: int,
                  control_period: float, joint_names: tuple[str, ...]) -> None:
         self.task = task
         self.spec = EnvironmentSpec(
             task=task.name,
             observation=ObservationLayout(((STATE, observation_size),)),
             action_dim=action_dim,
-            max_episode_steps=task.max_episode_steps or time_limit,
+            max_episode_steps=task.step_limit,
             control_period=control_period,
             joint_names=joint_names,
         )

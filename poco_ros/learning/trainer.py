@@ -147,12 +147,15 @@ class Trainer:
             self._finish_round()
             if not self._queue:
                 return False
-            episode = self._queue.popleft()
-            if episode.trainable:
-                self.replay.add(episode)
-                self.steps_ingested += len(episode)
-            self.episodes_ingested += 1
+            self._ingest(self._queue.popleft())
         return True
+
+    def _ingest(self, episode: Episode) -> None:
+        """Let an episode into the replay; one that is not trainable only counts."""
+        if episode.trainable:
+            self.replay.add(episode)
+            self.steps_ingested += len(episode)
+        self.episodes_ingested += 1
 
     def _finish_round(self) -> None:
         """All updates of the episodes in the replay are done: these weights may act."""
@@ -271,10 +274,7 @@ class Trainer:
                                                      words["online_updates"])
         count = words["episodes_ingested"]
         for episode in episodes[:count]:
-            if episode.trainable:
-                self.replay.add(episode)
-                self.steps_ingested += len(episode)
-            self.episodes_ingested += 1
+            self._ingest(episode)
         unfinished = len(episodes[count - 1]) if count and self._owed else 0
         self.episodes_trained = count - 1 if unfinished else count
         self.steps_trained = self.steps_ingested - unfinished

@@ -7,12 +7,12 @@ does not follow, a latched stop, all end in the measured pose being held.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from poco_ros.core.joining import TickStatus
 from poco_ros.robot.actions import ActionMapping
 from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
 from poco_ros.robot.config import ActionConfig, SafetyConfig
@@ -23,13 +23,8 @@ from poco_ros.robot.workspace_limit import WorkspaceLimit
 _FIRST_SHARE = 0.1  # of a full step, at the beginning of a soft start
 
 
-class Verdict(enum.IntEnum):
-    """What became of a request; the values are those of ``poco_msgs/ExecutedAction``."""
-
-    NOMINAL = 0
-    LIMITED = 1
-    HELD = 2
-    STOPPED = 3
+Verdict = TickStatus
+"""What became of a request."""
 
 
 @dataclass(frozen=True, eq=False)
