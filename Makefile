@@ -10,6 +10,8 @@ PYTEST_ARGS ?=
 VENV := .venv
 STAMPS := $(VENV)/.made
 EXTRAS := sim,robot,ros,build,test
+# Python 3.13 gets these without their dependencies, see setup.py; older ones have them by then.
+SIMULATIONS := dm_control ogbench robosuite
 
 # .venv brings its own ROS 2. One that happens to be sourced in this shell must not mix with it.
 ALONE := env -u PYTHONPATH -u PYTHONHOME -u LD_LIBRARY_PATH -u AMENT_PREFIX_PATH \
@@ -24,10 +26,11 @@ ROS_VENV := .venv-ros
 SYSTEM_ROS := $(if $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH))),$(ROS_DISTRO))
 
 .DEFAULT_GOAL := help
-.PHONY: help setup sim test check build bench clean distclean
+.PHONY: help setup sim cell test check build bench clean distclean
 
 help:
 	@echo "make sim              a cloned policy improves itself over ROS 2 (TASK=$(TASK) SEED=$(SEED))"
+	@echo "make cell             the same with the robot's own nodes, in the emulated cell (SEED=$(SEED))"
 	@echo "make test             the tests"
 	@echo "make check            ruff and mypy"
 	@echo "make bench            the benchmarks, as lines RESULT name=value"
@@ -38,6 +41,9 @@ setup: $(STAMPS)/poco_msgs
 
 sim: setup
 	@$(ALONE) $(VENV)/bin/poco sim --task $(TASK) --seed $(SEED)
+
+cell: setup
+	@$(ALONE) $(VENV)/bin/poco rehearse --seed $(SEED)
 
 # Graph tests carry one xdist group each, so that they never run beside each other.
 test: setup
@@ -76,7 +82,10 @@ $(STAMPS)/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
 	@$(ALONE) $(PYTHON) scripts/check_machine.py
 	@echo "[1/2] Python environment in $(VENV), pinned by constraints.txt (some GB, once)"
 	@$(ALONE) $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(RUN) -m pip install --disable-pip-version-check --no-warn-conflicts -c constraints.txt \
+	  -e '.[$(EXTRAS)]'
+	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt \
+	  $(SIMULATIONS)
 	@$(RUN) -c "import cv2" 2>/dev/null || { \
 	  echo "OpenCV finds no libGL here: taking the build without windows"; \
 	  $(RUN) -m pip uninstall -q -y opencv-python && \
@@ -99,6 +108,8 @@ $(ROS_VENV)/.made/python: constraints.txt setup.py setup.cfg scripts/check_machi
 	@$(PYTHON) scripts/check_machine.py
 	@echo "Python environment in $(ROS_VENV), on top of the ROS 2 that is installed here (once)"
 	@$(PYTHON) -m venv --system-site-packages $(ROS_VENV)
-	@$(ROS_VENV)/bin/python -m pip install --disable-pip-version-check -c constraints.txt \
-	  -e '.[sim,robot,build,test]'
+	@$(ROS_VENV)/bin/python -m pip install --disable-pip-version-check --no-warn-conflicts \
+	  -c constraints.txt -e '.[sim,robot,build,test]'
+	@$(ROS_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps \
+	  -c constraints.txt $(SIMULATIONS)
 	@mkdir -p $(@D) && touch $@

@@ -11,6 +11,9 @@ BENCHMARKS = {
     "lockstep": "environment steps/s over ROS in lock-step against the bare loop",
     "infer": "infer_chunk over ROS while the learner trains",
     "memory": "memory of the whole sim_scene graph",
+    "encoder": "camera picture to features, one thread",
+    "ticks": "ticks of the arm beside a learner that trains, in the emulated cell",
+    "observation": "observation to chunk in the robot's graph, in the emulated cell",
 }
 
 

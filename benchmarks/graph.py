@@ -11,12 +11,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-MODULES = {
-    "sim_bridge": "sim_bridge.node",
-    "policy_server": "poco_ros.nodes.policy_server",
-    "rollout": "poco_ros.nodes.rollout",
-    "learner": "poco_ros.nodes.learner",
-}
+from poco_ros.cli.node import NODES
 
 
 def isolate() -> None:
@@ -38,7 +33,7 @@ def nodes(parameters: Mapping[str, Mapping[str, object]], log: Path,
                 words = [f for key, value in values.items() for f in ("-p", f"{key}:={value}")]
                 prefix = ["nice", "-n", "10"] if name in nice else []
                 running[name] = subprocess.Popen(
-                    [*prefix, sys.executable, "-m", MODULES[name], "--ros-args", *words],
+                    [*prefix, sys.executable, "-m", NODES[name], "--ros-args", *words],
                     stdout=stream, stderr=stream)
             yield running
             ended = [name for name, process in running.items() if process.poll() is not None]

@@ -1,6 +1,7 @@
-"""One POCO update: faithful at the paper's size, with each saver alone, and at the CPU preset.
+"""One POCO update: faithful, with each saver alone and with all, at the paper's size and at the
+size of the CPU preset.
 
-All variants of the paper's size run in turn, round after round, so that they are compared in the
+All variants of a size run in turn, round after round, so that they are compared in the
 same minutes; figures are medians. ``RESULT poco_update_saver_ratio`` is faithful over savers.
 """
 
@@ -32,6 +33,13 @@ SAVERS = {
     "all savers": {"posterior": "draw", "num_candidates": 16, "candidate_flow_steps": 5,
                    "target_flow_steps": 5, "posterior_batch": 64},
 }
+PRESET_SAVERS = {
+    "one candidate drawn": {"posterior": "draw"},
+    "16 candidates": {"num_candidates": 16},
+    "4 and 5 flow steps": {"candidate_flow_steps": 4, "target_flow_steps": 5},
+    "128 of 256 states": {"posterior_batch": 128},
+}
+"""What the CPU preset saves; docs/results has what each does to learning."""
 
 
 def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
@@ -68,23 +76,43 @@ def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, 
     return {name: statistics.median(values) for name, values in times.items()}
 
 
-def main() -> None:
-    """Print the figures."""
-    cores = torch.get_num_threads()
-    variants = {"faithful": PAPER} | {name: dataclasses.replace(PAPER, **change)
-                                      for name, change in SAVERS.items()}
-    print(f"paper's size: batch 256, 32 candidates, 10 flow steps, 4 x 512, observation 40,"
-          f" chunk 5 x 5; {cores} threads")
-    found = medians({name: update_of(config, 40, 5) for name, config in variants.items()}, 7)
+def table(agents: dict[str, AgentConfig], observation: int, action_dim: int,
+          rounds: int) -> dict[str, float]:
+    """Measure and print all variants; return their medians [ms]."""
+    found = medians({name: update_of(agent, observation, action_dim)
+                     for name, agent in agents.items()}, rounds)
     for name, value in found.items():
         print(f"  {name:<30} {value:8.1f} ms   {found['faithful'] / value:5.1f} times faster")
+    return found
+
+
+def main() -> None:
+    """Print the figures."""
+    print(f"paper's size: batch 256, 32 candidates, 10 flow steps, 4 x 512, observation 40,"
+          f" chunk 5 x 5; {torch.get_num_threads()} threads")
+    paper = table({"faithful": PAPER} | {name: dataclasses.replace(PAPER, **change)
+                                         for name, change in SAVERS.items()}, 40, 5, 7)
     torch.set_num_threads(1)
     preset = load_preset("cpu_cube_single")
-    small = medians({"preset": update_of(preset.agent, preset.task.observation.size,
-                                         preset.task.action_dim)}, 100)
-    print(f"RESULT poco_update_paper_ms={found['faithful']:.1f}")
-    print(f"RESULT poco_update_saver_ratio={found['faithful'] / found['all savers']:.2f}")
-    print(f"RESULT poco_update_preset_ms={small['preset']:.2f}")
+    faithful = faithful_to(preset.agent)
+    print(f"size of {preset.task.name}: 4 x {faithful.hidden_dim}, else the same; 1 thread")
+    small = table({"faithful": faithful}
+                  | {name: dataclasses.replace(faithful, **change)
+                     for name, change in PRESET_SAVERS.items()}
+                  | {"the preset": preset.agent},
+                  preset.task.observation.size, preset.task.action_dim, 30)
+    print(f"RESULT poco_update_paper_ms={paper['faithful']:.1f}")
+    print(f"RESULT poco_update_saver_ratio={paper['faithful'] / paper['all savers']:.2f}")
+    print(f"RESULT poco_update_preset_ms={small['the preset']:.2f}")
+
+
+def faithful_to(agent: AgentConfig) -> AgentConfig:
+    """Return the settings of ``agent`` with all savers off."""
+    return dataclasses.replace(
+        agent, num_candidates=PAPER.num_candidates, posterior=PAPER.posterior,
+        posterior_batch=PAPER.posterior_batch, weight_floor=PAPER.weight_floor,
+        candidate_flow_steps=PAPER.candidate_flow_steps,
+        target_flow_steps=PAPER.target_flow_steps)
 
 
 if __name__ == "__main__":

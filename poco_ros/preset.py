@@ -60,6 +60,19 @@ def find_preset(name: str | Path) -> Path:
     raise ConfigError(f"no preset {str(name)!r}: neither a file nor one of {', '.join(known)}")
 
 
+def find_settings(name: str | Path) -> Path:
+    """Return a file of settings, given by path or by its name below ``config/``.
+
+    Raises:
+        ConfigError: there is none.
+    """
+    for path in (Path(name), *(folder / name for folder in preset_folders())):
+        if path.is_file():
+            return path.resolve()
+    raise ConfigError(f"no settings {str(name)!r}: neither a file nor one below"
+                      f" {' or '.join(map(str, preset_folders()))}")
+
+
 def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Preset:
     """Load a preset by name or path, with ``overrides`` (nested: ``{"train": {"utd": 1.0}}``).
 

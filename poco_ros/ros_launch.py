@@ -86,7 +86,7 @@ def _node_actions(spec: NodeSpec) -> list[Any]:
     node = Node(
         package="poco_ros", executable=spec.executable, name=spec.name,
         namespace=spec.namespace or None, parameters=[dict(spec.parameters)],
-        remappings=list(spec.remappings) or None,
+        arguments=list(spec.arguments) or None, remappings=list(spec.remappings) or None,
         ros_arguments=["--log-level", spec.log_level], output="screen", emulate_tty=True,
         additional_env=kept_environment(spec.nice), respawn=spec.respawn,
         respawn_delay=RESPAWN_DELAY, sigterm_timeout=str(STOP_PATIENCE))

@@ -11,7 +11,7 @@ import sys
 import sysconfig
 
 OLDEST = (3, 10)
-NEWEST = (3, 12)  # what the simulations stand on has no releases for newer ones
+NEWEST = (3, 13)  # what the simulations stand on has no releases for newer ones
 
 
 def has_module(name):

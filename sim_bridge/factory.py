@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from poco_ros.core.task import TaskConfig
+from poco_ros.core.errors import ConfigError
+from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
 
 if TYPE_CHECKING:
     from sim_bridge.simulated import SimulatedEnvironment
@@ -15,8 +16,11 @@ def make_environment(task: TaskConfig) -> SimulatedEnvironment:
 
     Raises:
         ConfigError: the task's number does not exist in its domain, or its simulator cannot be
-            imported on this machine.
+            imported on this machine; or it is one on the robot.
     """
+    if not task.simulated:
+        raise ConfigError(f"task {task.name} is one on the robot: no simulator has it; use a"
+                          f" preset with one of {', '.join(SIMULATED_DOMAINS)}")
     if task.domain == "lift":
         from sim_bridge.robosuite_env import LiftEnvironment
         return LiftEnvironment(task)

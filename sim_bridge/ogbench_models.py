@@ -15,14 +15,19 @@ from typing import Any
 
 import numpy as np
 
+from poco_ros.core.errors import ConfigError
 from sim_bridge.quiet import quiet_import
 
-with quiet_import():
-    from gymnasium.spaces import Box
-    from ogbench.manipspace.envs.cube_env import CubeEnv
-    from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
-    from ogbench.manipspace.envs.puzzle_env import PuzzleEnv
-    from ogbench.manipspace.envs.scene_env import SceneEnv
+try:
+    with quiet_import():
+        from gymnasium.spaces import Box
+        from ogbench.manipspace.envs.cube_env import CubeEnv
+        from ogbench.manipspace.envs.manipspace_env import ManipSpaceEnv
+        from ogbench.manipspace.envs.puzzle_env import PuzzleEnv
+        from ogbench.manipspace.envs.scene_env import SceneEnv
+except ImportError as error:
+    raise ConfigError(f"OGBench cannot be imported ({error}). Remedy: make setup (on Python 3.13"
+                      " pip alone leaves it out)") from error
 
 ARM_JOINTS = ("shoulder_pan", "shoulder_lift", "elbow", "wrist_1", "wrist_2", "wrist_3")
 """The UR5e's joints, in the order of its actuators."""

@@ -18,7 +18,8 @@ try:
         from robosuite.environments.manipulation.lift import Lift
 except ImportError as error:
     raise ConfigError(
-        f"robosuite cannot be imported ({error}). If it names libGL: this machine has no OpenGL"
+        f"robosuite cannot be imported ({error}). If it is not installed: make setup (on Python"
+        " 3.13 pip alone leaves it out). If the message names libGL: this machine has no OpenGL"
         " library, and OpenCV's package with windows wants one; install opencv-python-headless"
         " instead of opencv-python") from error
 

@@ -22,6 +22,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from poco_msgs.msg import EpisodeStatus, LearnerStatus, PolicyWeights
 from rclpy.signals import SignalHandlerOptions
 
+from poco_ros.cli.node import NODES
 from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.rollout import run_episode
@@ -33,12 +34,6 @@ from poco_ros.ros.node import PocoNode
 from poco_ros.training import TrainingRun, open_run
 from sim_bridge.factory import make_environment
 
-MODULES = {
-    "sim_bridge": "sim_bridge.node",
-    "policy_server": "poco_ros.nodes.policy_server",
-    "rollout": "poco_ros.nodes.rollout",
-    "learner": "poco_ros.nodes.learner",
-}
 PATIENCE = 60.0
 """How long a condition may take on a busy machine before the test fails [s]."""
 TASK = "cube-single-task1"
@@ -157,7 +152,7 @@ class NodeProcess:
                  preexec: Callable[[], None] | None = None) -> None:
         self.name, self.log = name, log
         words = [f for key, value in parameters.items() for f in ("-p", f"{key}:={value}")]
-        self._command = [sys.executable, "-m", MODULES[name], "--ros-args", *words]
+        self._command = [sys.executable, "-m", NODES[name], "--ros-args", *words]
         self._preexec = preexec
         self.start()
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -91,3 +94,13 @@ def test_stop_ends_the_thread() -> None:
 def test_phases_outside_the_period_are_refused(offsets: list[float]) -> None:
     with pytest.raises(ValueError, match="rising order"):
         Ticker(1.0, [Phase(offset, lambda: None) for offset in offsets], print)
+
+
+def test_real_time_priority_is_given_to_the_threads_or_the_reason_is_told() -> None:
+    program = ("import os, threading; from poco_ros.robot.ticker import ask_for_realtime\n"
+               "end = threading.Event(); threading.Thread(target=end.wait).start()\n"
+               "why = ask_for_realtime(); ids = [t.native_id for t in threading.enumerate()]\n"
+               "print(why or [os.sched_getscheduler(i) & os.SCHED_FIFO for i in ids]); end.set()")
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          check=True, cwd=Path(__file__).resolve().parent.parent).stdout
+    assert said == "[1, 1]\n" or "rtprio" in said

@@ -83,6 +83,8 @@ def test_crop_takes_shares_of_the_picture() -> None:
 def test_cameras_are_told_apart_by_name() -> None:
     with pytest.raises(ConfigError, match="unique"):
         VisionConfig((CameraConfig("a"), CameraConfig("a")))
+    with pytest.raises(ConfigError, match="'front/left': a name begins with a letter"):
+        VisionConfig((CameraConfig("front/left"),))  # it could be no topic and no folder
 
 
 def test_the_shipped_settings_load() -> None:

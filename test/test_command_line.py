@@ -11,13 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from poco_ros.bringup import (
-    SimSceneArguments,
-    arguments_from_text,
-    resolve,
-    sim_scene,
-    split_assignments,
-)
+from poco_ros.bringup import arguments_from_text, split_assignments
+from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.cli.node import ros_words
 from poco_ros.core.config import ConfigError, from_dict, setting

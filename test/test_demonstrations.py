@@ -162,7 +162,7 @@ def test_a_folder_is_loaded_by_its_path_and_only_for_its_task(
     assert contents(load_demonstrations(folder, TASK)) == contents(episodes)
     with pytest.raises(DataError, match=r"cube-single-task1.*not.*cube-single-task3"):
         load_demonstrations(folder, TaskConfig(number=3))
-    with pytest.raises(DataError, match="no such demonstrations"):
+    with pytest.raises(DataError, match="there are no demonstrations"):
         load_demonstrations(tmp_path / "nowhere", TASK)
     EpisodeStore(tmp_path / "foreign").add(episodes[0])
     with pytest.raises(DataError, match="not made here"):

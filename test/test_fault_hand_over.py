@@ -14,7 +14,7 @@ from poco_msgs.srv import StoreEpisode
 from poco_ros.core.episode import Episode
 from poco_ros.core.spool import Spool
 from poco_ros.ros import convert, names
-from poco_ros.ros.delivery import Delivery
+from poco_ros.ros.delivery import Delivery, to_learner
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
 
@@ -68,7 +68,7 @@ def until(node: PocoNode, delivery: Delivery, condition: Callable[[], bool]) -> 
 
 
 def deliver(node: PocoNode, folder: Path, stored: list[tuple[str, int]]) -> Delivery:
-    return Delivery(node.loop, Spool(folder), node.health, 0.2,
+    return Delivery(Spool(folder), node.health, to_learner(node.loop), 0.2,
                     lambda name, count: stored.append((name, count)))
 
 

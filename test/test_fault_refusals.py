@@ -7,14 +7,16 @@ import sys
 from pathlib import Path
 
 import pytest
-from graph_support import MODULES, isolate, small_policy, write_preset
+from graph_support import isolate, small_policy, write_preset
+
+from poco_ros.cli.node import NODES
 
 pytestmark = pytest.mark.graph
 
 
 def started(name: str, **parameters: object) -> subprocess.Popen[str]:
     words = [f for key, value in parameters.items() for f in ("-p", f"{key}:={value}")]
-    return subprocess.Popen([sys.executable, "-m", MODULES[name], "--ros-args", *words],
+    return subprocess.Popen([sys.executable, "-m", NODES[name], "--ros-args", *words],
                             stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 

@@ -23,7 +23,7 @@ from poco_ros.cli.main import COMMANDS, main
 from poco_ros.cli.node import NODES
 
 ROOT = Path(__file__).resolve().parent.parent
-PYTHONS = ("3.10", "3.11", "3.12")
+PYTHONS = ("3.10", "3.11", "3.12", "3.13")
 
 
 @cache
@@ -67,6 +67,15 @@ def test_every_requirement_has_one_exact_pin_within_its_range(python: str) -> No
         version = re.fullmatch(r"==([^,*]+)", str(pin.specifier))
         assert version, f"{pin} is not exact"
         assert requirement.specifier.contains(version[1]), f"{pin} is outside of {requirement}"
+
+
+def test_make_brings_on_every_python_what_pip_leaves_out_on_the_newest() -> None:
+    """The simulations whose own requirements have no release there, and what those import."""
+    sim = [Requirement(text) for text in project().extras_require["sim"]]
+    left_out = {canonicalize_name(one.name) for one in sim
+                if one.marker and not one.marker.evaluate({"python_version": PYTHONS[-1]})}
+    line = re.search(r"^SIMULATIONS := (.+)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    assert line and {canonicalize_name(name) for name in line[1].split()} == left_out
 
 
 def test_this_environment_is_the_pinned_one_where_it_matters() -> None:

@@ -146,3 +146,33 @@ def test_an_episode_without_a_complete_step_is_none() -> None:
     builder.cut("label")
     with pytest.raises(DataError, match="before its first step"):
         builder.build()
+
+
+@given(st.lists(st.integers(0, 1), max_size=40), st.integers(1, 12))
+@settings(max_examples=50, deadline=None)
+def test_without_rewards_a_step_is_complete_when_its_next_observation_is_there(
+        order: list[int], steps: int) -> None:
+    builder = EpisodeBuilder("e", "task", BEGINS, step_reward=-1.0)
+    waiting = streams(steps)[:2]
+    for stream in [*order, *(s for s, rest in enumerate(waiting) for _ in rest)]:
+        if waiting[stream]:
+            feed(builder, *waiting[stream].pop(0))
+    assert builder.steps == steps and not builder.closed
+    builder.truncate()
+    episode = builder.build()
+    assert episode.truncated and episode.outcome == Outcome.FAILURE
+    np.testing.assert_array_equal(episode.rewards, np.full(steps, -1.0))
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_an_episode_begins_with_the_observation_that_its_first_action_acted_on(late: bool) -> None:
+    builder = EpisodeBuilder("e", "task", BEGINS, step_reward=0.0)
+    rest = 3
+    first = ExecutedAction(BEGINS + rest * PERIOD, "e", 0, np.zeros(2), np.zeros(2), 1, 0, 7)
+    for k in range(rest + (0 if late else 2)):
+        builder.add_observation(BEGINS + k * PERIOD, observation(k))
+    builder.add_executed(first)
+    for k in range(rest + (0 if late else 2), rest + 2):
+        builder.add_observation(BEGINS + k * PERIOD, observation(k))
+    assert builder.steps == 1 and not builder.closed
+    np.testing.assert_array_equal(builder.build().observations[:, 0], [rest, rest + 1])

@@ -130,6 +130,7 @@ class Cell:
         return {
             "time": self.scene.time,
             "joints": self.scene.joint_positions.tolist(),
+            "velocities": self.scene.joint_velocities.tolist(),
             "gripper": self.scene.gripper_opening,
             "tool": self.scene.tool_position.tolist(),
             "cube": {"position": cube.position.tolist(), "yaw": cube.yaw},

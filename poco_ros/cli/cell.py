@@ -6,6 +6,7 @@ import argparse
 import json
 import logging
 import signal
+import sys
 import urllib.error
 import urllib.request
 from pathlib import Path
@@ -68,6 +69,16 @@ def run(args: argparse.Namespace) -> int:
     if args.action:
         return _command(config.folder, args.action)
     return _serve(config, args.seconds)
+
+
+def main() -> int:
+    """Run the cell as one process of a graph: ``ros2 run poco_ros cell --config ...``."""
+    words = sys.argv[1:]
+    if "--ros-args" in words:  # it is no node, and what a node is told means nothing to it
+        words = words[:words.index("--ros-args")]
+    parser = argparse.ArgumentParser("cell")
+    add_parser(parser.add_subparsers())
+    return run(parser.parse_args(["cell", *words]))
 
 
 def _config(args: argparse.Namespace) -> CellConfig:

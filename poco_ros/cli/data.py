@@ -1,4 +1,4 @@
-"""``poco data``: make demonstrations, and look at what is there."""
+"""``poco data``: make demonstrations, look at what is there, and convert it."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
+from poco_ros.cli.data_convert import add_convert, find_layout, find_task
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.core import config
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig, PlayConfig
+from poco_ros.data.stored import is_robomimic, read_episodes
 
 FOLDER = Path("runs/data")
 """Where data go whose place is not named."""
@@ -20,7 +22,7 @@ FOLDER = Path("runs/data")
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Declare ``poco data`` and its actions."""
     parser = subparsers.add_parser(
-        "data", help="make demonstrations and look at them",
+        "data", help="make demonstrations, look at episodes, convert them",
         description="Make demonstrations, on all cores and resumable: the same command goes on"
         " where it was interrupted, and does nothing when all is there.")
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
@@ -39,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Let an oracle pursue one task, with noise on its plan; some attempts fail.",
         epilog="example: poco data directed --task cube-single --episodes 100 --noise 0.35")
     add_flags(directed.add_argument_group("task"), TaskConfig, "task",
-              rename={"domain": "task", "number": "task_number"})
+              rename={"domain": "task", "number": "task_number"}, exclude=("title", "features"))
     add_flags(directed.add_argument_group("demonstrations"), DemonstrationConfig,
               "demonstrations", exclude=("kind", "path"))
     _add_making(directed, "the folder [default: runs/data/<task>-directed]")
@@ -47,14 +49,26 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
     inspect = actions.add_parser(
         "inspect", help="figures of demonstrations or of a run's episodes",
-        description="Tell what a set of episodes is like: counts, successes, lengths, ranges of"
-        " the actions, and what looks odd.",
-        epilog="example: poco data inspect runs/data/cube-single-directed")
-    inspect.add_argument("path", type=Path, help="a folder of episodes, a run folder, or an .npz"
-                         " in OGBench's format")
+        description="Tell what a set of episodes is like: counts, sources, outcomes, what is not"
+        " trained on and why, lengths, control rate, holes, ranges of the actions, and what looks"
+        " odd; and draw a contact sheet of it.",
+        epilog="example: poco data inspect runs/robot-0 --picture sheet.png --pictures pictures")
+    inspect.add_argument("path", type=Path, help="a folder of episodes, a run folder, an .hdf5 of"
+                         " robomimic's, or an .npz in OGBench's format")
+    sheet = inspect.add_argument_group("contact sheet")
+    sheet.add_argument("--picture", type=Path, default=None, metavar="FILE.png",
+                       help="draw the episodes into this file, a row each")
+    sheet.add_argument("--pictures", type=Path, default=None, metavar="FOLDER", help="pictures"
+                       " recorded beside them: <camera>/<episode id>/<stamp in ns>.jpg")
+    sheet.add_argument("--rows", type=int, default=12, help="at most so many episodes: the first,"
+                       " the last, and some of each outcome [default: 12]")
+    sheet.add_argument("--preset", default="", help="preset of the task, so that joints are"
+                       " drawn; without, executed actions are [default: that of a run folder]")
     add_flags(inspect.add_argument_group("task that an .npz is relabelled for"), TaskConfig,
-              "task", rename={"domain": "task", "number": "task_number"})
+              "task", rename={"domain": "task", "number": "task_number"},
+              exclude=("title", "features"))
     inspect.set_defaults(do=inspect_path)
+    add_convert(actions)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -90,34 +104,45 @@ def make_directed(args: argparse.Namespace) -> int:
 
 
 def inspect_path(args: argparse.Namespace) -> int:
-    """Tell what the episodes at a path are like."""
+    """Tell what the episodes at a path are like, and draw them."""
+    if args.pictures is not None and args.picture is None:
+        raise DataError("--pictures goes with --picture: name the file to draw")
+    if args.picture is not None and args.picture.suffix != ".png":
+        raise DataError(f"{args.picture}: expected a name that ends in .png")
+    episodes = _inspected(args)
+    _tell(args.path, episodes)
+    if args.picture is not None:
+        from poco_ros.data.contact_sheet import draw_contact_sheet
+        from poco_ros.data.pictures import RecordedPictures
+
+        layout = find_layout(args.path, find_task(args.path, args.preset))
+        shown = draw_contact_sheet(
+            episodes, args.picture, f"{episodes[0].task}   {args.path}",
+            layout=layout, rows=max(args.rows, 1),
+            pictures=None if args.pictures is None else RecordedPictures(args.pictures))
+        print(f"{args.picture}: {len(shown)} of {len(episodes)} episodes")
+    return 0
+
+
+def _inspected(args: argparse.Namespace) -> list[Episode]:
     if args.path.suffix == ".npz":
         from poco_ros.data.demonstrations import load_demonstrations
 
         task = config.from_dict(TaskConfig, given(args).get("task", {}), "poco data inspect")
-        _tell(args.path, load_demonstrations(args.path, task))
-    else:
-        _tell(args.path, read_episodes(args.path))
-    return 0
+        return load_demonstrations(args.path, task)
+    if is_robomimic(args.path):
+        from poco_ros.data.robomimic import read_robomimic
 
-
-def read_episodes(folder: Path) -> list[Episode]:
-    """Return the episodes of a folder, or of a run folder; only read, a run may be writing it.
-
-    Raises:
-        DataError: there are none, or a file is broken.
-    """
-    paths = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("episodes/*.safetensors"))
-    if not paths:
-        raise DataError(f"{folder}: there are no episodes (*.safetensors), here or in episodes/")
-    return [Episode.from_bytes(path.read_bytes(), str(path)) for path in paths]
+        return list(read_robomimic(args.path))
+    return read_episodes(args.path)
 
 
 def _tell(path: Path, episodes: list[Episode]) -> None:
+    from poco_ros.data.recording import describe_recording
     from poco_ros.data.summary import describe, find_oddities
 
     print(path)
-    for line in describe(episodes).lines():
+    for line in (*describe(episodes).lines(), *describe_recording(episodes).lines()):
         print(f"  {line}")
     for oddity in find_oddities(episodes):
         print(f"  odd: {oddity}")

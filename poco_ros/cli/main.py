@@ -17,12 +17,14 @@ from poco_ros.core.errors import PocoError
 
 COMMANDS = {
     "sim": "clone a policy and watch it improve itself in simulation, over ROS 2",
-    "data": "make demonstrations and look at them",
+    "rehearse": "the robot's whole work in the emulated cell: teach, learn, compare",
+    "data": "make demonstrations, look at episodes, convert them",
     "train": "train a policy headless: offline on demonstrations, then online",
     "eval": "measure the success rate of a policy with fixed seeds",
     "launch": "start a whole ROS graph, such as sim_scene",
     "node": "start one node of the graph",
     "plot": "draw the learning curves of runs",
+    "encoder": "fit the picture encoder to one's own pictures, and measure what it sees",
     "cell": "an emulated robot cell: arm, cameras, keypad and operator at their plugs",
 }
 USER_ERROR = 2

@@ -14,6 +14,11 @@ NODES = {
     "rollout": "poco_ros.nodes.rollout",
     "policy_server": "poco_ros.nodes.policy_server",
     "learner": "poco_ros.nodes.learner",
+    "recorder": "poco_ros.nodes.recorder",
+    "arm_controller": "poco_ros.nodes.arm_controller",
+    "camera_encoder": "poco_ros.nodes.camera_encoder",
+    "keypad_reward": "poco_ros.nodes.keypad_reward",
+    "cell": "poco_ros.cli.cell",
 }
 """Name -> module with a ``main()`` that returns the exit code. ``setup.py`` lists the names."""
 INTERRUPTED = 130

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
+from poco_ros.cli.graph_run import run_until_done
 from poco_ros.cli.plot import draw_curves
-from poco_ros.core.errors import PocoError
 from poco_ros.core.seeding import evaluation_seed
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.preset import Preset, load_preset
+from poco_ros.ros.graph_watch import Seen
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 from poco_ros.video import FRAME_EVERY, compare, write_gif, write_video
 from sim_bridge.factory import make_environment
@@ -30,12 +27,6 @@ from sim_bridge.workers import EpisodeWorkers
 VIDEO_STARTS = 2
 """Starting positions that the video shows."""
 EVALUATION_SEED = 0
-STOP_PATIENCE = 75.0
-"""The graph saves and stops within this time [s]."""
-
-
-class SimError(PocoError):
-    """The graph ended before its run was finished."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -99,44 +90,28 @@ def run_graph(folder: RunFolder, preset: Preset, name: str, seed: int, console: 
     """Run the graph until the learner has finished the run, and show how it stands.
 
     Raises:
-        SimError: the graph ended with an error; the end of its log is shown.
+        GraphError: the graph ended with an error; the end of its log is shown.
         KeyboardInterrupt: interrupted; the graph has saved and stopped.
     """
-    # Nobody else's graph on this network or this machine shall be heard or disturbed.
-    os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
-    namespace = f"poco_sim_{os.getpid()}"
-    log_path = folder.path / "graph.log"
-    command = [sys.executable, "-m", "poco_ros.cli.main", "launch", "sim_scene", "--manager",
-               "poco", f"preset:={name}", f"run_dir:={folder.path}", f"seed:={seed}",
-               f"namespace:={namespace}"]
-    from poco_ros.ros.graph_watch import GraphWatch
+    begun, steps_before = time.monotonic(), 0
 
-    with open(log_path, "ab") as log, GraphWatch(namespace) as watch, \
-            Display(console) as display:
-        graph = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT,
-                                 start_new_session=True)
-        try:
-            begun, steps_before = time.monotonic(), 0
-            while graph.poll() is None:
-                if watch.seen.stage:
-                    elapsed = max(time.monotonic() - begun, 1e-9)
-                    rate = (watch.seen.environment_steps - steps_before) / elapsed
-                    if watch.seen.stage == "offline":
-                        begun = time.monotonic()
-                    display.show(standing(watch.seen, preset, rate))
-                time.sleep(0.25)
-        finally:
-            if graph.poll() is None:
-                graph.send_signal(signal.SIGINT)
-                display.say("stopping the graph; it saves what it has")
-                graph.wait(timeout=STOP_PATIENCE)
-    if graph.returncode != 0 or not (folder.policies / f"{FINETUNED}.safetensors").exists():
-        tail = log_path.read_text(errors="replace").splitlines()[-15:]
-        raise SimError(f"the graph ended with exit code {graph.returncode} before the run was"
-                       f" finished; the end of {log_path}:\n" + "\n".join(tail))
+    def show(seen: Seen) -> None:
+        nonlocal begun
+        if not seen.stage:
+            return
+        elapsed = max(time.monotonic() - begun, 1e-9)
+        rate = (seen.environment_steps - steps_before) / elapsed
+        if seen.stage == "offline":
+            begun = time.monotonic()
+        display.show(standing(seen, preset, rate))
+
+    finetuned = folder.policies / f"{FINETUNED}.safetensors"
+    with Display(console) as display:
+        run_until_done("sim_scene", {"preset": name, "run_dir": folder.path, "seed": seed},
+                       folder.path / "graph.log", show, display.say, finetuned.exists)
 
 
-def standing(seen: Any, preset: Preset, steps_per_second: float) -> Standing:
+def standing(seen: Seen, preset: Preset, steps_per_second: float) -> Standing:
     """Return where the run stands, from what the graph says."""
     return Standing(seen.stage, seen.updates, preset.train.offline_steps, seen.environment_steps,
                     preset.train.online_steps, seen.success_rate, seen.updates_per_second,

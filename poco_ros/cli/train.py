@@ -54,7 +54,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         help="seed of the run [default: 0; with --resume the run's own]")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="worker processes for evaluations")
-    add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"})
+    add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"},
+              exclude=("title", "features"))
     add_flags(parser.add_argument_group("agent"), AgentConfig, "agent")
     add_flags(parser.add_argument_group("schedule"), TrainConfig, "train")
 

@@ -56,6 +56,8 @@ class Episode:
     """``online``, ``demonstration`` or ``recovery``."""
     notes: tuple[str, ...] = ()
     """Why the episode was marked, cut or not trainable, in words."""
+    began: int = 0
+    """Wall time [ns] at stamp 0, for an episode of the robot; 0 where time is simulated."""
 
     def __post_init__(self) -> None:
         if not _ID.match(self.id):
@@ -106,6 +108,8 @@ class Episode:
                  "truncated": self.truncated, "outcome": self.outcome.name,
                  "trainable": self.trainable, "task": self.task, "source": self.source,
                  "notes": list(self.notes)}
+        if self.began:
+            words["began"] = self.began
         return save_tensors(tensors, metadata={"episode": json.dumps(words)})
 
     @classmethod

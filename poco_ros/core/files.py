@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 LATEST = "LATEST"
@@ -29,23 +31,37 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
-def write_atomic(path: str | Path, content: bytes | str) -> None:
-    """Replace ``path`` by ``content``: readers see the old file or the new one, never a part.
+@contextmanager
+def replacing(path: str | Path) -> Iterator[Path]:
+    """Give the name of a new file, to be written in the block; it becomes ``path`` at the end.
+
+    Readers see the old file or the whole new one. When the block raises, the old one is untouched.
 
     Raises:
-        OSError: the disk is full or not writable; the old file is untouched then.
+        OSError: the disk is full or not writable.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = content.encode() if isinstance(content, str) else content
     descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=path.parent)
     os.close(descriptor)
     temporary = Path(name)
     try:
-        write_synced(temporary, data)
+        yield temporary
+        with open(temporary, "rb") as stream:
+            os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)
+
+
+def write_atomic(path: str | Path, content: bytes | str) -> None:
+    """Replace ``path`` by ``content``: readers see the old file or the new one, never a part.
+
+    Raises:
+        OSError: the disk is full or not writable; the old file is untouched then.
+    """
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.encode() if isinstance(content, str) else content)

@@ -9,6 +9,7 @@ Only executed actions enter the episode.
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,6 +30,11 @@ class TickStatus(IntEnum):
     STOPPED = 3
 
 
+FAULT = "fault: "
+"""How the reason of a held tick begins when something is wrong with the arm, not with the action:
+nothing moves until a person was ready, so the episode is over."""
+
+
 @dataclass(frozen=True, eq=False)
 class ExecutedAction:
     """What was really done in one tick."""
@@ -47,6 +53,11 @@ class ExecutedAction:
     policy_version: int = 0
     status: TickStatus = TickStatus.NOMINAL
     reason: str = ""
+
+    @property
+    def faulty(self) -> bool:
+        """Whether the arm holds because of a fault; see :data:`FAULT`."""
+        return self.status == TickStatus.HELD and self.reason.startswith(FAULT)
 
 
 @dataclass(frozen=True)
@@ -74,9 +85,19 @@ ENVIRONMENT = "environment"
 class EpisodeBuilder:
     """Joins one episode; :attr:`closed` once it has ended."""
 
-    def __init__(self, episode_id: str, task: str, begins: int) -> None:
-        """Begin an episode whose first observation is the first one not before ``begins`` [ns]."""
+    def __init__(self, episode_id: str, task: str, begins: int,
+                 step_reward: float | None = None) -> None:
+        """Begin an episode.
+
+        Args:
+            episode_id: its id.
+            task: name of the task.
+            begins: earlier observations are not of this episode [ns].
+            step_reward: None where the environment gives a reward a tick; on the robot nobody
+                does, and this one counts for every step until a person labels the last.
+        """
         self.id, self.task, self.begins = episode_id, task, begins
+        self._step_reward = step_reward
         self.terminated = False
         self.truncated = False
         self.outcome = Outcome.NONE
@@ -104,6 +125,10 @@ class EpisodeBuilder:
             return None
         return len(self._stamps) - 1, self._stamps[-1], self._observations[-1]
 
+    def ticks_after(self, stamp: int) -> int:
+        """Return how many observations are later than ``stamp`` [ns]."""
+        return len(self._stamps) - bisect_right(self._stamps, stamp)
+
     @property
     def last_action(self) -> ExecutedAction | None:
         """The action of the last complete step."""
@@ -118,6 +143,7 @@ class EpisodeBuilder:
             return
         self._stamps.append(stamp)
         self._observations.append(observation)
+        self._begin_at_first_action()
         self._join()
 
     def add_executed(self, action: ExecutedAction) -> None:
@@ -127,12 +153,25 @@ class EpisodeBuilder:
         if action.status == TickStatus.STOPPED:
             self.cut(f"stopped at step {self.steps}: {action.reason}")
             return
+        if action.faulty:
+            self.cut(f"held at step {self.steps}: {action.reason}", trainable=False)
+            return
         if action.step != len(self._executed):
             self.cut(f"action of step {len(self._executed)} is missing, got step {action.step}",
                      trainable=False)
             return
         self._executed.append(action)
+        self._begin_at_first_action()
         self._join()
+
+    def _begin_at_first_action(self) -> None:
+        """Let the episode begin with the observation that its first action acted on.
+
+        Where time goes on while the first chunk is made, the arm rests for some ticks before.
+        """
+        while not self._rewards and self._executed and len(self._stamps) > 1 \
+                and self._stamps[1] <= self._executed[0].stamp:
+            del self._stamps[0], self._observations[0]
 
     def add_reward(self, reward: RewardSample) -> None:
         """Take a reward of the environment; those of other episodes are ignored."""
@@ -143,9 +182,13 @@ class EpisodeBuilder:
 
     def _join(self) -> None:
         """Complete as many steps as there are parts for; a hole closes the episode."""
-        while not self.closed and self._early:
+        while not self.closed:
             k = self.steps
             if len(self._executed) <= k or len(self._stamps) <= k + 1:
+                return
+            if self._step_reward is not None:
+                self._early.append(RewardSample(self._stamps[k + 1], self.id, self._step_reward))
+            if not self._early:
                 return
             reward = self._early[0]
             if self._stamps[k] != self._executed[k].stamp or self._stamps[k + 1] != reward.stamp:
@@ -165,6 +208,11 @@ class EpisodeBuilder:
             elif reward.outcome == Outcome.DISCARD:
                 self.outcome = Outcome.DISCARD
                 self.cut(f"discarded by {reward.source}", trainable=False)
+
+    def truncate(self) -> None:
+        """End the episode here because its time is over: it did not succeed."""
+        self.outcome = Outcome.FAILURE
+        self.truncated = self.closed = True
 
     def cut(self, note: str, trainable: bool = True) -> None:
         """End the episode here, neither terminated nor truncated; the complete steps stay."""
@@ -194,6 +242,7 @@ class EpisodeBuilder:
             trainable=self.trainable,
             task=self.task,
             notes=tuple(self.notes),
+            began=0 if self._step_reward is None else self._stamps[0],
         )
 
 

@@ -31,12 +31,13 @@ class DemonstrationConfig:
 
     kind: str = setting(
         "directed", "directed: oracles that pursue the task, with noise; play: OGBench's play "
-        "data, made here; npz: a data set in OGBench's format, relabelled",
-        choices=("directed", "play", "npz"))
-    path: Path = setting(AUTOMATIC, "folder of directed demonstrations, or the .npz file; auto = "
+        "data, made here; npz: a data set in OGBench's format, relabelled; episodes: a folder of"
+        " recorded ones, such as those of the graph teach",
+        choices=("directed", "play", "npz", "episodes"))
+    path: Path = setting(AUTOMATIC, "folder of demonstrations, or the .npz file; auto = "
                          "a name below runs/data that follows from the settings")
     episodes: int = setting(100, "directed episodes, or trajectories of play data; 0 = all that "
-                            "an npz has", minimum=0)
+                            "an npz or a folder has", minimum=0)
     noise: float = setting(0.35, "noise on the directed oracle's plan, relative to one action",
                            minimum=0.0)
     noise_smoothing: float = setting(0.5, "width of the Gaussian that smooths this noise over "

@@ -57,6 +57,12 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
         return settings.path
     if settings.kind == "npz":
         raise DataError("demonstrations of kind npz need the path of their .npz file")
+    if settings.kind == "episodes":
+        return FOLDER / f"{task.name}-taught"
+    if not task.simulated:
+        raise DataError(f"{task.name}: demonstrations of kind {settings.kind} are made in"
+                        " simulation; on the robot record them (poco launch teach) and choose"
+                        " kind episodes")
     if settings.kind == "play":
         play = _play(settings, task)
         return FOLDER / f"{task.domain}-play-{_digest(config.to_yaml(play))}.npz"
@@ -69,6 +75,8 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
     path = demonstrations_path(settings, task)
     if settings.kind == "npz":
         return _relabelled(path, task, settings.episodes)
+    if settings.kind == "episodes":
+        return _stored(path)[:settings.episodes or None]
     if settings.episodes < 1:
         raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
     if settings.kind == "play":
@@ -93,9 +101,10 @@ def _relabelled(path: Path, task: TaskConfig, trajectories: int) -> list[Episode
 
 
 def _stored(folder: Path) -> list[Episode]:
-    if not folder.is_dir():
-        raise DataError(f"{folder}: no such demonstrations")
-    return list(EpisodeStore(folder))
+    if not folder.is_dir() or not any(folder.glob("*.safetensors")):
+        raise DataError(f"{folder}: there are no demonstrations; record some with poco launch"
+                        " teach, or name the folder that has them")
+    return [episode for episode in EpisodeStore(folder) if episode.trainable]
 
 
 def _digest(text: str) -> str:

@@ -103,9 +103,9 @@ def relabelled(data: PlayData, goal: Goal, task: TaskConfig,
                trajectories: int = 0) -> Iterator[Episode]:
     """Yield the episodes of ``data``; their arrays are views of it, not copies."""
     subgoals = goal.reached(data.qpos, data.button_states)
-    solved = subgoals.all(axis=1)
+    solved: np.ndarray = np.all(subgoals, axis=1)
     earned = solved if task.reward == "sparse" else subgoals.mean(axis=1)
-    rewards = (earned + task.reward_offset).astype(np.float32)
+    rewards: np.ndarray = (earned + task.reward_offset).astype(np.float32)
     judged = 0 if task.success_timing == "pre" else 1
     stem = _words(data.source)
     spans = list(zip(data.starts, data.ends, strict=True))

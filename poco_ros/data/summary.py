@@ -10,9 +10,10 @@ import numpy as np
 from poco_ros.core.environment import EnvironmentSpec
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
+from poco_ros.data.recording import SATURATED, held_steps, steps_with_holes
 
-SATURATED = 0.999
-"""An action component beyond this is at its bound."""
+MUCH_HELD = 0.1
+"""Online episodes in which more than this share of the steps was held are odd."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -143,10 +144,19 @@ def find_oddities(episodes: Sequence[Episode]) -> list[str]:
     backwards = [episode.id for episode in episodes if (np.diff(episode.stamps) < 0).any()]
     if backwards:
         found.append(f"stamps run backwards in {len(backwards)} episode(s), first {backwards[0]}")
-    holes = [episode.id for episode in episodes if _has_hole(episode)]
+    holes = [episode.id for episode in episodes if steps_with_holes(episode).size]
     if holes:
-        found.append(f"a step took more than twice the usual time in {len(holes)} episode(s),"
-                     f" first {holes[0]}")
+        found.append(f"a step took about twice the usual time, or more, in {len(holes)}"
+                     f" episode(s), first {holes[0]}")
+    held = [episode.id for episode in episodes
+            if len(held_steps(episode)) > MUCH_HELD * len(episode)]
+    if held:
+        found.append(f"no policy asked for more than {100 * MUCH_HELD:.0f}% of the actions of"
+                     f" {len(held)} online episode(s), first {held[0]}")
+    silent = [episode.id for episode in episodes if not episode.trainable and not episode.notes]
+    if silent:
+        found.append(f"{len(silent)} episode(s) are not trained on and do not say why, first"
+                     f" {silent[0]}")
     return found
 
 
@@ -154,8 +164,3 @@ def _repeated(episodes: Sequence[Episode]) -> int:
     different = {(len(episode), episode.actions.tobytes()) for episode in episodes
                  if len(episode) > 1}
     return sum(len(episode) > 1 for episode in episodes) - len(different)
-
-
-def _has_hole(episode: Episode) -> bool:
-    periods = np.diff(episode.stamps)
-    return bool(len(periods) > 2 and periods.max() > 2 * np.median(periods) > 0)

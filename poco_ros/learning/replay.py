@@ -71,7 +71,7 @@ class Replay:
                   "actions": ((self._action_dim,), np.float32), "rewards": ((), np.float32),
                   "left": ((), np.int32), "terminal": ((), np.bool_)}
         for name, (shape, dtype) in fields.items():
-            array = np.zeros((rows, *shape), dtype)
+            array: np.ndarray = np.zeros((rows, *shape), dtype)
             old = getattr(self, f"_{name}", None)
             if old is not None:
                 array[:len(old)] = old

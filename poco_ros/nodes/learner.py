@@ -46,6 +46,9 @@ class LearnerSettings(LearnerConfig):
     seed: int = setting(0, "seed of the run", minimum=0)
     checkpoint: str = setting(
         "", "policy file or run folder to start from; empty: clone the demonstrations first")
+    max_episodes: int = setting(
+        0, "end when the run has so many online episodes; 0 = with the preset's online_steps",
+        minimum=0)
 
 
 class Learner(PocoNode):
@@ -92,7 +95,7 @@ class Learner(PocoNode):
             try:
                 due = training.work_due()
                 self._publish_rounds(training)
-                if trainer.finished:
+                if trainer.finished or self._episodes_made(training):
                     break
                 if due:
                     training.work()
@@ -105,6 +108,9 @@ class Learner(PocoNode):
                 self._publish_status(training)
         if trainer.finished:
             self.get_logger().info("the run is finished")
+
+    def _episodes_made(self, training: TrainingRun) -> bool:
+        return 0 < self.settings.max_episodes <= len(training.store)
 
     # -- episodes -----------------------------------------------------------------------------
 

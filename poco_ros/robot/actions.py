@@ -24,6 +24,8 @@ class ActionMapping:
         """(J,) [rad] at action 1."""
         self._closed = config.gripper_closed
         self._stroke = config.gripper_open - config.gripper_closed
+        self.widest = config.gripper_open
+        """Opening at action 1 [m]."""
         self.action_dim = len(self.joint_delta) + 1
 
     def pose(self, action: np.ndarray, previous: ArmCommand) -> ArmCommand:
@@ -37,6 +39,10 @@ class ActionMapping:
 
         It is the inverse of :meth:`pose`; what lies beyond the range of an action is cut off.
         """
+        return np.clip(self.unbounded(pose, previous), -1.0, 1.0)
+
+    def unbounded(self, pose: ArmCommand, previous: ArmCommand) -> np.ndarray:
+        """Return :meth:`action` before it is cut to [-1, 1], (A,) float32."""
         joints = (pose.positions - previous.positions) / self.joint_delta
         gripper = 2.0 * (pose.gripper - self._closed) / self._stroke - 1.0
-        return np.clip(np.append(joints, gripper), -1.0, 1.0).astype(np.float32)
+        return np.append(joints, gripper).astype(np.float32)

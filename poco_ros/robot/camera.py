@@ -43,7 +43,7 @@ class Camera:
         self._news = threading.Condition()
         self._frame: Frame | None = None
         self._numbers = 0
-        self._trouble = "it was not started"
+        self._trouble: CameraFault | None = CameraFault("closed", "it was not started")
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None
         self.reconnections = 0
@@ -59,7 +59,7 @@ class Camera:
         if self._thread is not None:
             raise RuntimeError(f"camera {self.name} runs already")
         cv2.setNumThreads(1)  # pictures are small; more threads only disturb the control loop
-        self._trouble = "it is being opened"
+        self._trouble = CameraFault("opening", "it is being opened")
         self._ending.clear()
         self._thread = threading.Thread(target=self._run, name=f"camera_{self.name}", daemon=True)
         self._thread.start()
@@ -87,8 +87,8 @@ class Camera:
         now = time.monotonic_ns()
         with self._news:
             faults = self._watch.faults(now)
-            if self._trouble:
-                faults.insert(0, CameraFault("closed", self._trouble))
+            if self._trouble is not None:
+                faults.insert(0, self._trouble)
             elif self._frame is not None:
                 age = (now - self._frame.monotonic_ns) * 1e-9
                 if age > self.config.silent_after:
@@ -126,9 +126,9 @@ class Camera:
 
     def _lose(self, trouble: str) -> None:
         with self._news:
-            if not self._trouble:
+            if self._trouble is None:
                 logger.warning("camera %s: %s", self.name, trouble)
-            self._trouble = trouble
+            self._trouble = CameraFault("closed", trouble)
             self._watch.restart()
         self.reconnections += not self._ending.wait(self.config.reconnect_period)
 
@@ -137,7 +137,7 @@ class Camera:
         picture.setflags(write=False)
         wall_ns = time.time_ns() - (time.monotonic_ns() - monotonic_ns)
         with self._news:
-            self._trouble = ""
+            self._trouble = None
             self._watch.add(picture, monotonic_ns)
             self._numbers += 1
             self._frame = Frame(picture, self._numbers, monotonic_ns, wall_ns)

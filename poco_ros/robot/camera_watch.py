@@ -15,7 +15,7 @@ class CameraFault:
     """Something that is wrong with a camera right now."""
 
     code: str
-    """``closed``, ``silent``, ``frozen`` or ``dropping``."""
+    """``opening``, ``closed``, ``silent``, ``frozen`` or ``dropping``."""
     detail: str
 
     def __str__(self) -> str:

@@ -63,8 +63,8 @@ class ChunkGate:
         observed = self.observations.find(chunk.observation_stamp)
         if observed is None:
             raise self.refuse("stamp", f"{name} answers an observation stamped"
-                              f" {chunk.observation_stamp}, which was not published here lately;"
-                              " use the stamp of joint_states")
+                              f" {chunk.observation_stamp}, which is too old or was never"
+                              " published here; use the stamp of joint_states")
         age = (now_ns - observed.monotonic_ns) * 1e-9
         if age > self._max_age:
             raise self.refuse("stale", f"{name} answers an observation of {age:.3f} s ago, allowed"

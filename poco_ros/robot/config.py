@@ -178,6 +178,9 @@ class ControlConfig:
     act_offset: float = setting(
         0.045, "from measuring to acting within a tick: time for the chunk to arrive", unit="s",
         minimum=0.0)
+    realtime: bool = setting(
+        True, "run at real-time priority where that is allowed; else ticks are as punctual as the"
+        " machine is idle")
     home_on_activate: bool = setting(False, "go home when activated")
     heartbeat_timeout: float = setting(
         0.0, "stop when the operator's heartbeat is missing for so long; 0 = no heartbeat wanted",
@@ -190,6 +193,19 @@ class ControlConfig:
 
 
 @dataclass(frozen=True)
+class TeachingConfig:
+    """How motions that a person leads become actions."""
+
+    leader_age: float = setting(
+        0.15, "a leader's command counts for so long; older ones, and the measured pose is taken",
+        unit="s", minimum=0.02, maximum=2.0)
+    squeeze: float = setting(
+        0.02, "led by hand, a closed gripper is taken to have been asked for an opening that is"
+        " narrower by this, so that what it holds is pressed on", unit="m", minimum=0.0,
+        maximum=0.05)
+
+
+@dataclass(frozen=True)
 class RobotConfig:
     """The arm's side as a whole."""
 
@@ -198,3 +214,4 @@ class RobotConfig:
     safety: SafetyConfig = setting(SafetyConfig, "what is allowed")
     homing: HomingConfig = setting(HomingConfig, "the pose where episodes begin")
     control: ControlConfig = setting(ControlConfig, "the control loop")
+    teaching: TeachingConfig = setting(TeachingConfig, "motions that a person leads")

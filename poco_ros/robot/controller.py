@@ -8,6 +8,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
+
 from poco_ros.core.chunk import ActionChunk, PlayedAction
 from poco_ros.core.errors import DataError
 from poco_ros.robot.arm import Arm, ArmCommand, ArmError, ArmState
@@ -202,6 +204,31 @@ class ArmController:
         """What the controller does now."""
         return self._mode
 
+    @property
+    def reason(self) -> str:
+        """Why it holds or is stopped."""
+        return self._reason
+
+    @property
+    def episode_id(self) -> str:
+        """The open episode; empty when there is none."""
+        return self._episode
+
+    @property
+    def late_chunks(self) -> int:
+        """Ticks in which an action was due and no chunk was there."""
+        return self._late_chunks
+
+    def at_home(self) -> bool:
+        """Return whether the arm was sent to the home pose last, and is there."""
+        with self._lock:
+            asked, goal = self.filter.pose, self._home[-1]
+            if self._mode is not Mode.ACTIVE or asked is None:
+                return False
+            away = np.abs(self.arm.read().positions - goal.positions).max()
+            return bool(np.abs(asked.vector() - goal.vector()).max() < 1e-3
+                        and away <= self.config.homing.tolerance)
+
     def wait_for(self, *modes: Mode, timeout: float) -> bool:
         """Wait until the mode is one of ``modes``; return whether it became so in time [s]."""
         with self._changed:
@@ -209,11 +236,12 @@ class ArmController:
 
     def status(self) -> Status:
         """Return how the loop does."""
+        sense, act = self.ticker.lateness(0), self.ticker.lateness(1)  # a tick must not wait
         with self._lock:
             late = (time.monotonic_ns() - self._late_since) * 1e-9 if self._late_since else 0.0
             return Status(
                 self._mode, self._reason, self._episode, max(self._step, 0), self.ticker.ticks,
-                self.ticker.missed, self.ticker.lateness(0), self.ticker.lateness(1),
+                self.ticker.missed, sense, act,
                 {verdict.name: count for verdict, count in sorted(self._verdicts.items())},
                 self._late_chunks, late, dict(self._gate.refusals))
 
@@ -235,7 +263,7 @@ class ArmController:
         executed = None
         with self._lock:
             if self._mode in (Mode.INACTIVE, Mode.STOPPED):
-                if self._mode is Mode.STOPPED and self._step >= 0:
+                if self._mode is Mode.STOPPED:
                     executed = self._stopped_tick()
             else:
                 self._watch_heartbeat()
@@ -246,12 +274,12 @@ class ArmController:
 
     def _decide(self, state: ArmState, now: int) -> Executed | None:
         if self._mode is Mode.STOPPED:  # just now: the heartbeat is lost
-            return self._stopped_tick() if self._step >= 0 else None
+            return self._stopped_tick()
         played = None
         if self._mode is Mode.RAMPING:
             decision = self._ramp_on(state, now)
         elif self._mode is Mode.HOLDING:
-            decision = self.filter.hold(state, self._reason)
+            decision = self.filter.hold(state, self._reason, fault=True)
         elif (due := self._gate.next()) is not None:
             played, observed = due
             decision = self.filter.act(played.action, observed.monotonic_ns, state, now)
@@ -306,8 +334,11 @@ class ArmController:
     def _record(self, played: PlayedAction | None, decision: Decision) -> Executed | None:
         if played is not None and decision.verdict in (Verdict.NOMINAL, Verdict.LIMITED):
             self._executed_total += 1
-        if not self._episode or (self._step < 0 and played is None):
+        if not self._episode:
             return None
+        over = decision.fault or decision.verdict is Verdict.STOPPED
+        if self._step < 0 and played is None and not over:
+            return None  # its first chunk is still to come
         self._step += 1
         self._verdicts[decision.verdict] += 1
         return Executed(self._stamp, self._episode, self._step, played, decision)

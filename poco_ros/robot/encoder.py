@@ -58,6 +58,8 @@ class Encoder:
         self._head = FeatureHead(self.head_config, *self._backbone.map_shape(self.image_size))
         self.trained = weights is not None
         """False: the weights are random, and features are only good for trying things out."""
+        self.description = "random weights" if weights is None else weights.description
+        """Where the weights come from, in words."""
         if weights is None:
             logger.warning("the encoder runs on RANDOM weights: its features see little. Set"
                            " encoder weights ('poco encoder fit' makes them from your pictures)")

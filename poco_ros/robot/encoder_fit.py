@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from poco_ros.core.config import setting
-from poco_ros.core.errors import DataError
+from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.robot.encoder_weights import EncoderWeights, load_weights
 from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.picture_set import PictureSet
@@ -52,6 +52,10 @@ class FitConfig:
                               minimum=0.0, maximum=0.5)
     seed: int = setting(0, "of everything random", minimum=0)
     threads: int = setting(1, "processor threads", minimum=1, maximum=64)
+
+    def __post_init__(self) -> None:
+        if self.image_size % 32:
+            raise ConfigError(f"image_size {self.image_size} is not a multiple of 32")
 
 
 @dataclass(frozen=True)

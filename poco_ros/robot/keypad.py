@@ -5,14 +5,20 @@ from __future__ import annotations
 import enum
 import logging
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
 from poco_ros.robot.key_source import KeypadError, KeySource, RawKey
+from poco_ros.robot.labels import LabelConfig
 
 logger = logging.getLogger(__name__)
+_LOOK = 0.1
+"""How long one look for keys waits [s]."""
+_HUNG = 1.0
+"""A keypad that was not looked at for so long cannot be relied on [s]."""
 
 
 class Meaning(enum.Enum):
@@ -71,6 +77,7 @@ class KeypadConfig:
     reconnect_period: float = setting(0.5, "pause between attempts to find it again", unit="s",
                                       minimum=0.02)
     keys: KeyMap = setting(KeyMap, "which key means what")
+    labels: LabelConfig = setting(LabelConfig, "until when a label counts")
 
 
 @dataclass(frozen=True)
@@ -127,6 +134,12 @@ class Keypad:
         """Why no key can be read right now; empty when all is well."""
         self.unknown = 0
         """Presses of keys that mean nothing."""
+        self._looked = 0.0
+
+    @property
+    def readable(self) -> bool:
+        """Whether a key that is pressed now would be heard."""
+        return not self.trouble and time.monotonic() - self._looked < _HUNG
 
     def start(self) -> None:
         """Begin to read; returns at once, also when the keypad is not plugged in yet."""
@@ -142,6 +155,7 @@ class Keypad:
         thread, self._thread = self._thread, None
         if thread is not None:
             thread.join()
+        self.trouble = "the keypad was stopped"
 
     def _run(self) -> None:
         while not self._ending.is_set():
@@ -149,10 +163,11 @@ class Keypad:
                 self._source.open()
                 if self.trouble:
                     logger.info("keypad on %s is there", self.config.device)
-                self.trouble = ""
+                self._looked, self.trouble = time.monotonic(), ""
                 while not self._ending.is_set():
-                    for key in self._source.read(0.1):
+                    for key in self._source.read(_LOOK):
                         self._take(key)
+                    self._looked = time.monotonic()
             except KeypadError as error:
                 if not self.trouble:
                     logger.warning("%s", error)

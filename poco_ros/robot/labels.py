@@ -11,11 +11,15 @@ from poco_ros.core.errors import DataError
 
 @dataclass(frozen=True)
 class LabelConfig:
-    """How long a label may come late, and be corrected."""
+    """How long a label may come late, and be corrected.
 
-    late: float = setting(10.0, "a label counts for an episode that ended no longer ago", unit="s",
+    Whoever makes the episodes holds an ended one back for its ``correction_window`` (3 s in the
+    presets); times longer than that promise what is not kept.
+    """
+
+    late: float = setting(3.0, "a label counts for an episode that ended no longer ago", unit="s",
                           minimum=0.0)
-    correction: float = setting(5.0, "a second label within this time after the first corrects "
+    correction: float = setting(3.0, "a second label within this time after the first corrects "
                                 "it", unit="s", minimum=0.0)
 
 
@@ -48,6 +52,16 @@ class LabelDesk:
         self._config = config
         self._open: _Entry | None = None
         self._ended: _Entry | None = None
+
+    @property
+    def open_id(self) -> str:
+        """The open episode; empty when none is."""
+        return "" if self._open is None else self._open.episode_id
+
+    @property
+    def ended_id(self) -> str:
+        """The episode that has ended last; empty when none has."""
+        return "" if self._ended is None else self._ended.episode_id
 
     def open(self, episode_id: str, now_ns: int) -> None:
         """An episode has begun; the one before it, if open, has ended."""

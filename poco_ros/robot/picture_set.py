@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,19 @@ import numpy as np
 
 from poco_ros.core.errors import DataError
 from poco_ros.robot.encoder import prepare
+from poco_ros.robot.picture_log import (
+    BETWEEN,
+    STATES,
+    is_picture_log,
+    read_cameras,
+    read_states,
+)
 
+logger = logging.getLogger(__name__)
 _PICTURES = (".png", ".jpg", ".jpeg", ".bmp")
 _VIDEOS = (".mp4", ".avi", ".mkv", ".mov", ".webm")
+_BLOCK = 20_000_000_000
+"""Pictures between episodes belong together when they are of the same so many [ns]."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,6 +40,10 @@ class PictureSet:
     """(N,) int64: episode (or video, or folder) of each picture; held out as a whole."""
     states: np.ndarray | None = None
     """(N, D) float32: logged states, such as joint positions; None when none were logged."""
+    camera_names: tuple[str, ...] = ()
+    """Name of each camera, by its number; empty when they have none."""
+    state_names: tuple[str, ...] = ()
+    """Name of each logged state; empty when they have none."""
 
     def __post_init__(self) -> None:
         count = len(self.pictures)
@@ -47,14 +62,17 @@ class PictureSet:
         return len(self.pictures)
 
 
-def load_pictures(path: str | Path, size: int) -> PictureSet:
+def load_pictures(path: str | Path, size: int, states: bool | None = None) -> PictureSet:
     """Read pictures and scale them to ``size`` [px].
 
     Args:
         path: an ``.npz`` with ``pictures`` (N, H, W, 3) uint8 RGB and, if logged, ``states``
-            (N, D), ``cameras`` (N,) and ``episodes`` (N,); or a video; or a folder of pictures
-            and videos, whose sub-folders are episodes.
+            (N, D), ``cameras`` (N,) and ``episodes`` (N,); or a video; or a folder that
+            camera_encoder has recorded; or any folder of pictures and videos, whose sub-folders
+            are episodes.
         size: edge of the pictures that the encoder will see.
+        states: where only some recorded pictures have states beside them: True = leave out the
+            others, False = take all pictures and no states, None = what keeps more pictures.
 
     Raises:
         DataError: nothing that can be read; the file is named.
@@ -62,6 +80,8 @@ def load_pictures(path: str | Path, size: int) -> PictureSet:
     path = Path(path)
     if path.suffix == ".npz":
         return _load_npz(path, size)
+    if is_picture_log(path):
+        return _load_log(path, size, states)
     if path.suffix.lower() in _VIDEOS:
         files = [path]
     elif path.is_dir():
@@ -124,6 +144,44 @@ def _load_npz(path: Path, size: int) -> PictureSet:
         None if states is None else np.asarray(states, np.float32))
 
 
+def _load_log(path: Path, size: int, wants_states: bool | None) -> PictureSet:
+    """Read what camera_encoder has recorded; an episode is one group over all cameras."""
+    cameras = read_cameras(path)
+    pictures: list[np.ndarray] = []
+    numbers: list[int] = []
+    groups: list[int] = []
+    states: list[dict[str, float] | None] = []
+    known: dict[tuple[str, int], int] = {}
+    for number, camera in enumerate(cameras):
+        for folder in sorted(file for file in (path / camera).glob("*") if file.is_dir()):
+            rows = read_states(folder / STATES)
+            for stamp in sorted(int(file.stem) for file in folder.glob("*.jpg")):
+                picture, = _read(folder / f"{stamp}.jpg")
+                block = stamp // _BLOCK if folder.name == BETWEEN else 0
+                pictures.append(prepare(picture, size))
+                numbers.append(number)
+                groups.append(known.setdefault((folder.name, block), len(known)))
+                states.append(rows.get(stamp))
+    if not pictures:
+        raise DataError(f"{path}: no picture of {', '.join(cameras)} in it; record some first"
+                        " (camera_encoder, parameter record)")
+    names = next((tuple(row) for row in states if row), ())
+    told = np.array([row is not None and tuple(row) == names for row in states])
+    every = PictureSet(np.stack(pictures), np.array(numbers, np.int64),
+                       np.array(groups, np.int64), None, tuple(cameras))
+    if not names or wants_states is False or (wants_states is None and 2 * told.sum() < len(told)):
+        if names and wants_states is None:
+            logger.warning("%s: only %d of %d pictures have states beside them; the states are not"
+                           " used", path, told.sum(), len(told))
+        return every
+    if not told.all():
+        logger.warning("%s: %d of %d pictures have no states beside them and are left out", path,
+                       (~told).sum(), len(told))
+    values = [list(row.values()) for row, good in zip(states, told, strict=True) if row and good]
+    return PictureSet(every.pictures[told], every.cameras[told], every.groups[told],
+                      np.array(values, np.float32), every.camera_names, names)
+
+
 def _blocks(count: int) -> np.ndarray:
     """Return ten blocks, for pictures of which nobody says which belong together."""
     return np.arange(count) * 10 // count
@@ -146,5 +204,7 @@ def join(sets: Sequence[PictureSet]) -> PictureSet:
         _, numbered = np.unique(part.cameras, return_inverse=True)
         cameras.append(numbered + seen)
         seen += int(numbered.max()) + 1
+    named = [part.state_names for part in sets]
     return PictureSet(np.concatenate([part.pictures for part in sets]), np.concatenate(cameras),
-                      np.concatenate(groups), np.concatenate(states) if same else None)
+                      np.concatenate(groups), np.concatenate(states) if same else None,
+                      (), named[0] if len(set(named)) == 1 else ())

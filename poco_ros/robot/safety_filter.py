@@ -149,9 +149,10 @@ class SafetyFilter:
         commanded: it does not let go of what it holds.
         """
         before = self.pose if self.pose is not None else state.as_command()
-        if not self._holding:
+        mute = any(fault.mute for fault in state.faults)
+        if mute or not self._holding:
             self._pose_here(state)
-            self._holding = not any(fault.mute for fault in state.faults)
+            self._holding = not mute
         pose = self._before()
         self._commanded_ns = state.monotonic_ns
         executed = self.mapping.action(pose, before)

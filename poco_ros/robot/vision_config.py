@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from poco_ros.core.config import setting
@@ -9,6 +10,7 @@ from poco_ros.core.errors import ConfigError
 
 IMAGE_SIZE = 128
 """Edge of the pictures that the published ResNet-10 was trained on [px]."""
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 @dataclass(frozen=True)
@@ -99,3 +101,7 @@ class VisionConfig:
         names = [camera.name for camera in self.cameras]
         if not names or len(set(names)) != len(names) or "" in names:
             raise ConfigError(f"cameras {names}: names must be unique and not empty, one at least")
+        odd = [name for name in names if not _NAME.fullmatch(name)]
+        if odd:  # they become topics, folders and parts of the observation
+            raise ConfigError(f"camera {odd[0]!r}: a name begins with a letter and goes on with"
+                              " letters, digits and _")

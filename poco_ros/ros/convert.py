@@ -7,7 +7,7 @@ would be converted value by value.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,7 +21,7 @@ from poco_msgs.msg import LearnerStatus as LearnerStatusMsg
 from poco_msgs.msg import Reward as RewardMsg
 from poco_msgs.srv import InferChunk
 from rosgraph_msgs.msg import Clock
-from sensor_msgs.msg import Image, JointState
+from sensor_msgs.msg import CompressedImage, Image, JointState
 from std_msgs.msg import Header
 
 from poco_ros.core.chunk import ActionChunk
@@ -57,6 +57,10 @@ def _floats(values: np.ndarray) -> array[float]:
     return array("f", np.ascontiguousarray(values, np.float32).tobytes())
 
 
+def _doubles(values: np.ndarray) -> array[float]:
+    return array("d", np.ascontiguousarray(values, np.float64).tobytes())
+
+
 def _matrix(values: array[float], rows: int, columns: int, what: str) -> np.ndarray:
     if rows < 1 or columns < 1 or len(values) != rows * columns:
         raise DataError(f"{what}: {len(values)} values, expected {rows} x {columns}")
@@ -88,23 +92,45 @@ def features_of(message: FeaturesMsg, layout: ObservationLayout) -> tuple[int, n
         DataError: sizes do not add up, a part is missing, has another size or is not finite.
     """
     sizes, data = message.sizes.tolist(), np.frombuffer(message.data, np.float32)
-    if len(message.names) != len(sizes) or sum(sizes) != data.size:
-        raise DataError(f"features: names {message.names} of sizes {sizes} beside {data.size}"
-                        " values; sizes must be one a name and add up to the values")
-    stamp = stamp_of(message.header.stamp)
-    as_laid_out = tuple(zip(message.names, sizes, strict=True)) == layout.parts
+    as_laid_out = sum(sizes) == data.size and len(message.names) == len(sizes) \
+        and tuple(zip(message.names, sizes, strict=True)) == layout.parts
     if as_laid_out and np.isfinite(data).all():  # the usual case, on the way of every chunk
-        return stamp, data
-    ends = np.cumsum(sizes)
-    parts = {name: data[end - size:end]
-             for name, size, end in zip(message.names, sizes, ends, strict=True)}
+        return stamp_of(message.header.stamp), data
+    stamp, parts = parts_of(message)
     return stamp, layout.assemble(parts)
 
 
-def joint_state_to_msg(stamp: int, names: Iterable[str], positions: np.ndarray) -> JointState:
-    """Return joint positions (J,) [rad, gripper in m] by name."""
-    return JointState(header=_header(stamp), name=list(names),
-                      position=array("d", np.ascontiguousarray(positions, np.float64).tobytes()))
+def parts_of(message: FeaturesMsg) -> tuple[int, dict[str, np.ndarray]]:
+    """Return stamp [ns] and the parts by name; DataError when their sizes do not add up."""
+    sizes, data = message.sizes.tolist(), np.frombuffer(message.data, np.float32)
+    if len(message.names) != len(sizes) or sum(sizes) != data.size:
+        raise DataError(f"features: names {message.names} of sizes {sizes} beside {data.size}"
+                        " values; sizes must be one a name and add up to the values")
+    ends = np.cumsum(sizes)
+    return stamp_of(message.header.stamp), {
+        name: data[end - size:end]
+        for name, size, end in zip(message.names, sizes, ends, strict=True)}
+
+
+def joint_state_to_msg(stamp: int, names: Iterable[str], positions: np.ndarray,
+                       velocities: np.ndarray | None = None) -> JointState:
+    """Return joint positions (J,) [rad, gripper in m] by name, and velocities (J,) if known."""
+    return JointState(header=_header(stamp), name=list(names), position=_doubles(positions),
+                      velocity=[] if velocities is None else _doubles(velocities))
+
+
+def joints_of(message: JointState, names: Sequence[str]) -> tuple[int, np.ndarray]:
+    """Return stamp [ns] and the positions (J,) [rad, gripper in m] of ``names``, in their order.
+
+    Raises:
+        DataError: a joint is missing, or there is not one position a name.
+    """
+    positions = dict(zip(message.name, message.position, strict=False))
+    missing = [name for name in names if name not in positions]
+    if missing or len(message.name) != len(message.position):
+        raise DataError(f"joint_states: {len(message.position)} positions of {message.name};"
+                        f" {', '.join(missing) or 'none'} of {', '.join(names)} missing")
+    return stamp_of(message.header.stamp), np.array([positions[name] for name in names])
 
 
 def image_to_msg(stamp: int, picture: np.ndarray) -> Image:
@@ -112,6 +138,11 @@ def image_to_msg(stamp: int, picture: np.ndarray) -> Image:
     height, width, channels = picture.shape
     return Image(header=_header(stamp), height=height, width=width, encoding="rgb8",
                  is_bigendian=0, step=width * channels, data=array("B", picture.tobytes()))
+
+
+def compressed_to_msg(stamp: int, jpeg: bytes) -> CompressedImage:
+    """Return a JPEG."""
+    return CompressedImage(header=_header(stamp), format="jpeg", data=array("B", jpeg))
 
 
 # -- actions and rewards ----------------------------------------------------------------------
@@ -210,7 +241,8 @@ def chunk_of_response(response: InferChunk.Response, chunk_id: int, observation_
 def episode_to_msg(episode: Episode) -> EpisodeMsg:
     """Return the wire form of an episode."""
     return EpisodeMsg(
-        id=episode.id, task=episode.task, source=episode.source, steps=len(episode),
+        header=_header(episode.began), id=episode.id, task=episode.task, source=episode.source,
+        steps=len(episode),
         observation_dim=episode.observations.shape[1], action_dim=episode.actions.shape[1],
         observations=_floats(episode.observations), actions=_floats(episode.actions),
         rewards=_floats(episode.rewards), policy_versions=_integers(episode.policy_versions),
@@ -236,7 +268,7 @@ def episode_of(message: EpisodeMsg) -> Episode:
         stamps=np.frombuffer(message.stamps, np.int64),
         terminated=message.terminated, truncated=message.truncated,
         outcome=_outcome(message.outcome, what), trainable=message.trainable,
-        notes=tuple(message.notes))
+        notes=tuple(message.notes), began=stamp_of(message.header.stamp))
 
 
 @dataclass(frozen=True)

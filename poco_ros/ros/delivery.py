@@ -1,8 +1,8 @@
-"""Handing ended episodes to the learner: first onto our disk, then until it says that it has them.
+"""Handing ended episodes over: first onto our disk, then until the receiver says it has them.
 
-The hand-over is repeated until it is acknowledged, which the learner does when the episode is on
+The hand-over is repeated until it is acknowledged, which the receiver does when the episode is on
 its own disk; it is idempotent by episode id. So neither side can lose or double an episode by
-dying, whenever that is.
+dying, whenever that is. The receiver is the learner, over its service, or a folder.
 """
 
 from __future__ import annotations
@@ -14,16 +14,59 @@ from dataclasses import dataclass
 from poco_msgs.srv import StoreEpisode
 
 from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
 from poco_ros.core.labels import LabelRewards, labelled
 from poco_ros.core.spool import Spool
 from poco_ros.ros import convert, names
 from poco_ros.ros.diagnostics import Health
-from poco_ros.ros.fast_loop import FastLoop
+from poco_ros.ros.fast_loop import FastClient, FastLoop
 
 STORE = "store_episode (learner)"
 RETRY = 1.0
 """Pause after a refused hand-over or a failed write [s]."""
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a receiver answers."""
+
+    success: bool
+    message: str
+    stored: int
+    """Episodes that it has."""
+
+
+HandOver = Callable[[Episode, Callable[[Receipt], None]], None]
+"""Gives an episode to a receiver, whose answer, if one comes, goes to the second argument. Called
+again with the next or the same episode, it forgets the answer to the one before."""
+
+
+def to_learner(loop: FastLoop) -> HandOver:
+    """Return the hand-over to the learner's service; answers come in the loop's thread."""
+    client: FastClient[StoreEpisode.Response] = loop.client(StoreEpisode, names.STORE_EPISODE)
+
+    def hand_over(episode: Episode, answer: Callable[[Receipt], None]) -> None:
+        client.forget()
+        client.call(StoreEpisode.Request(episode=convert.episode_to_msg(episode)),
+                    lambda response: answer(Receipt(response.success, response.message,
+                                                    response.episodes_stored)))
+
+    return hand_over
+
+
+def to_folder(store: EpisodeStore) -> HandOver:
+    """Return the hand-over to a folder of episodes; it answers at once."""
+
+    def hand_over(episode: Episode, answer: Callable[[Receipt], None]) -> None:
+        try:
+            store.add(episode)
+        except OSError as error:
+            answer(Receipt(False, f"{store.folder}: {error}; free some space", len(store)))
+            return
+        answer(Receipt(True, "stored", len(store)))
+
+    return hand_over
 
 
 @dataclass
@@ -36,22 +79,23 @@ class _Held:
 
 
 class Delivery:
-    """The spool of a rollout and its way to the learner. Call :meth:`update` often."""
+    """The spool of ended episodes and their way to a receiver. Call :meth:`update` often."""
 
-    def __init__(self, loop: FastLoop, spool: Spool, health: Health, timeout: float,
-                 on_stored: Callable[[str, int], None]) -> None:
-        """Deliver what is in ``spool``.
+    def __init__(self, spool: Spool, health: Health, hand_over: HandOver, timeout: float,
+                 on_stored: Callable[[str, int], None], receiver: str = STORE) -> None:
+        """Deliver what is in ``spool``; one thread calls everything here.
 
         Args:
-            loop: its thread calls everything here.
             spool: episodes that are not handed over; those of an earlier process go first.
             health: told what is waited for.
+            hand_over: the way to the receiver.
             timeout: hand over again after so long without an answer [s].
-            on_stored: called with the id and the number of episodes that the learner has stored.
+            on_stored: called with the id and the number of episodes that the receiver has.
+            receiver: its name, for people.
         """
         self.spool = spool
         self._health, self._timeout, self._on_stored = health, timeout, on_stored
-        self._client = loop.client(StoreEpisode, names.STORE_EPISODE)
+        self._hand_over, self._receiver = hand_over, receiver
         self._unwritten: Episode | None = None
         self._held: dict[str, _Held] = {}
         self._sent = ""
@@ -90,7 +134,7 @@ class Delivery:
         held = self._held.get(episode_id)
         if held is None:
             raise DataError(f"episode {episode_id or '(the last)'} cannot be labelled: it is"
-                            " handed over to the learner, or was never here")
+                            " handed over already, or was never here")
         held.until = time.monotonic() + hold
         episode = labelled(held.original, outcome, source, rewards)
         self._write(episode)
@@ -122,20 +166,17 @@ class Delivery:
             if now < held.until:
                 return
             del self._held[waiting[0]]
-        self._client.forget()
         self._sent, self._next_try = waiting[0], now + self._timeout
-        self._health.wait_for(STORE)
-        episode = self.spool.get(waiting[0])
-        request = StoreEpisode.Request(episode=convert.episode_to_msg(episode))
-        self._client.call(request, self._on_answer)
+        self._health.wait_for(self._receiver)
+        self._hand_over(self.spool.get(waiting[0]), self._on_receipt)
 
-    def _on_answer(self, response: StoreEpisode.Response) -> None:
-        if not response.success:
+    def _on_receipt(self, receipt: Receipt) -> None:
+        if not receipt.success:
             self._next_try = time.monotonic() + RETRY
-            self._health.wait_for(STORE, response.message)
+            self._health.wait_for(self._receiver, receipt.message)
             return
-        self._health.got(STORE)
+        self._health.got(self._receiver)
         self._next_try = 0.0
         self.spool.remove(self._sent)
-        self._on_stored(self._sent, response.episodes_stored)
+        self._on_stored(self._sent, receipt.stored)
         self.update()

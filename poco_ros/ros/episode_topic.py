@@ -1,4 +1,4 @@
-"""What the rollout tells of its episodes on the topic ``episode``."""
+"""What a node tells of the episodes that it makes, on the topic ``episode``."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
 from rclpy.node import Node
 
 from poco_ros.core.episode import Episode, Outcome
-from poco_ros.nodes.rollout.attempt import Attempt
 from poco_ros.ros import convert, names
+from poco_ros.ros.attempt import Attempt
 
 
 class EpisodeTopic:

@@ -5,17 +5,22 @@ name                    type                             quality of service
 ======================  ===============================  ========================================
 ``joint_states``        ``sensor_msgs/JointState``       reliable, last 50
 ``features``            ``poco_msgs/Features``           reliable, last 50
-``camera/image_raw``    ``sensor_msgs/Image``            sensor data
+``camera/image_raw``    ``sensor_msgs/Image``            sensor data; on the robot, of each
+                                                         camera, ``camera/<name>/image_raw`` and
+                                                         ``camera/<name>/image/compressed``
 ``action_chunk``        ``poco_msgs/ActionChunk``        reliable, last 1
 ``executed_action``     ``poco_msgs/ExecutedAction``     reliable, last 50
 ``reward``              ``poco_msgs/Reward``             reliable, last 50
 ``episode``             ``poco_msgs/EpisodeStatus``      reliable, latched
 ``policy_weights``      ``poco_msgs/PolicyWeights``      reliable, latched, last few
 ``learner_status``      ``poco_msgs/LearnerStatus``      reliable, latched
+``operator_ready``      ``std_msgs/Header``              reliable, last 1; stamp: the key press
+``operator_heartbeat``  ``std_msgs/Header``              reliable, last 1; while the keypad works
 ======================  ===============================  ========================================
 
-Services: ``infer_chunk``, ``store_episode``, ``reset``, ``label`` (``poco_msgs/srv``) and ``stop``
-(``std_srvs/SetBool``; True latches the stop, False releases it).
+Services: ``infer_chunk``, ``store_episode``, ``reset``, ``label`` (``poco_msgs/srv``), ``stop``
+(``std_srvs/SetBool``; True latches the stop, False releases it) and, of the arm, ``home``
+(``std_srvs/Trigger``).
 """
 
 from __future__ import annotations
@@ -37,6 +42,8 @@ REWARD = "reward"
 EPISODE = "episode"
 POLICY_WEIGHTS = "policy_weights"
 LEARNER_STATUS = "learner_status"
+OPERATOR_READY = "operator_ready"
+OPERATOR_HEARTBEAT = "operator_heartbeat"
 DIAGNOSTICS = "/diagnostics"
 CLOCK = "/clock"
 
@@ -45,6 +52,7 @@ STORE_EPISODE = "store_episode"
 RESET = "reset"
 STOP = "stop"
 LABEL = "label"
+HOME = "home"
 
 TICK_DEPTH = 50
 """Queue of the topics that carry one message a tick. In lock-step the environment side is never
@@ -61,6 +69,7 @@ def _reliable(depth: int, latched: bool = False) -> QoSProfile:
 TICK_QOS = _reliable(TICK_DEPTH)
 CHUNK_QOS = _reliable(1)
 STATUS_QOS = _reliable(1, latched=True)
+OPERATOR_QOS = _reliable(1)
 DIAGNOSTICS_QOS = _reliable(10)
 SENSOR_QOS = qos_profile_sensor_data
 

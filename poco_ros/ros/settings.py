@@ -32,27 +32,44 @@ class SimBridgeConfig:
 
 
 @dataclass(frozen=True)
-class RolloutConfig:
-    """The node that owns the episode."""
+class EpisodeConfig:
+    """How an episode is made from what the environment side says."""
 
     max_steps: int = setting(
-        0, "episodes are truncated after so many steps; 0 = the environment's own limit",
+        0, "episodes are truncated after so many steps; 0 = the task's own limit",
         minimum=0, maximum=1_000_000)
-    max_episodes: int = setting(
-        0, "begin no more episodes when the run has so many; 0 = no limit", minimum=0)
     success_window: int = setting(50, "episodes over which the success rate is taken", minimum=1,
                                   maximum=10_000)
     operator: bool = setting(
-        False, "a person labels episodes: each ended one is held for correction_window")
+        False, "a person labels episodes: each ended one is held for correction_window; always so"
+        " on the robot")
     correction_window: float = setting(
         3.0, "how long an episode that a person ended can still be labelled otherwise; it is held"
-        " back from the learner until then", unit="s", minimum=0.0, maximum=600.0)
+        " back until then", unit="s", minimum=0.0, maximum=600.0)
+    environment_timeout: float = setting(
+        5.0, "end the episode when the environment side has been silent for so long: in simulation"
+        " it is dropped and begun anew, on the robot kept and marked", unit="s",
+        minimum=0.2, maximum=600.0)
+    reset_timeout: float = setting(
+        5.0, "ask for the reset again when it was not answered for so long; on the robot it takes"
+        " as long as the way home", unit="s", minimum=0.2, maximum=600.0)
+    features_max_age: float = setting(
+        0.25, "on the robot, features that are older than this at a tick are a hole: the episode"
+        " ends and is not trained on", unit="s", minimum=0.02, maximum=10.0)
+    home_at_end: bool = setting(
+        True, "on the robot, go home with an open gripper when an episode has ended by a label or"
+        " by its step limit; after a fault or a stop nothing moves until the operator is ready")
+
+
+@dataclass(frozen=True)
+class RolloutConfig(EpisodeConfig):
+    """The node that owns the episode."""
+
+    max_episodes: int = setting(
+        0, "begin no more episodes when the run has so many; 0 = no limit", minimum=0)
     infer_timeout: float = setting(
         1.0, "ask the policy server again when it has not answered for so long", unit="s",
         minimum=0.05, maximum=600.0)
-    environment_timeout: float = setting(
-        5.0, "drop the episode and begin it anew when the environment side has been silent for so"
-        " long", unit="s", minimum=0.2, maximum=600.0)
     store_timeout: float = setting(
         10.0, "hand an episode over again when the learner has not answered for so long",
         unit="s", minimum=0.2, maximum=600.0)

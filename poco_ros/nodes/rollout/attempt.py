@@ -1,4 +1,4 @@
-"""An episode that is being made: what was asked for, and what was sent."""
+"""An episode that a policy makes: what was asked for, and what was sent."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from poco_ros.core.chunk import ActionChunk
 from poco_ros.core.joining import EpisodeBuilder
 from poco_ros.core.seeding import chunk_seed, episode_id, episode_seed
+from poco_ros.ros.attempt import Attempt
 
 HELD_PATIENCE = 3
 """Ticks without an action of the chunk that was sent, after which it counts as refused."""
@@ -26,19 +27,15 @@ class Asked:
     observation: np.ndarray
 
 
-class Attempt:
-    """One try at an episode. A fault drops it; the next try has the same number, id and seed."""
+class ActingAttempt(Attempt):
+    """One try at an episode, and the chunks of it."""
 
     def __init__(self, number: int, run_seed: int, version: int, lockstep: bool) -> None:
-        self.number = number
-        self.id = episode_id(run_seed, number)
-        self.seed = episode_seed(run_seed, number)
+        super().__init__(number, episode_id(run_seed, number), episode_seed(run_seed, number))
         self.version = version
         """Exact version that acts; 0 = at every chunk the newest."""
         self.lockstep = lockstep
         """Whether the environment side executes just what it is sent, and waits in between."""
-        self.builder: EpisodeBuilder | None = None
-        """None until the environment side has answered the reset."""
         self.chunks = 0
         """Chunks sent; the id of the last one."""
         self.next_seed = chunk_seed(self.seed, 0)
@@ -50,17 +47,11 @@ class Attempt:
         self.asked_at = 0.0
         """When it was asked for first."""
         self.ask_again_at = float("inf")
-        self.heard_at = time.monotonic()
-        """When the environment side was last heard, or given something to do."""
         self._next_step = 0
         """Number of the observation at which all actions sent so far are used up."""
         self._sent_at_step = 0
+        self._sent_at_stamp = 0
         self._horizon = 0
-
-    @property
-    def steps(self) -> int:
-        """Complete steps so far."""
-        return 0 if self.builder is None else self.builder.steps
 
     def due(self, builder: EpisodeBuilder) -> Asked | None:
         """Return what to ask for now, if the actions sent so far are used up, or were refused.
@@ -76,8 +67,8 @@ class Attempt:
         if self.lockstep:
             return Asked(number, stamp, observation) if number == self._next_step else None
         last = builder.last_action
-        if last is None:
-            used_up = self.chunks == 0
+        if last is None:  # a first chunk that was refused has not begun to be executed
+            used_up = self.chunks == 0 or builder.ticks_after(self._sent_at_stamp) >= HELD_PATIENCE
         elif last.chunk_id == self.chunks:
             used_up = last.index + 1 >= self._horizon
         else:
@@ -102,6 +93,7 @@ class Attempt:
         assert self.asked is not None
         self.chunks, self._horizon = chunk.chunk_id, len(chunk.actions)
         self._next_step, self._sent_at_step = self.asked.step + self._horizon, self.steps
+        self._sent_at_stamp = self.asked.stamp
         self.next_seed = chunk_seed(self.seed, self.chunks)
         self.asked = self.answer = None
         self.ask_again_at = float("inf")

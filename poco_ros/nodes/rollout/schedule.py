@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from poco_ros.core.episode import Episode
 from poco_ros.ros.convert import LearnerStatus
+from poco_ros.ros.episode_maker import Missing
 
 FREE_RUNNING = -1
 """``sync_lag`` of a rollout that never waits for the learner."""
@@ -14,15 +13,6 @@ NEWEST = 0
 
 LEARNER = "learner_status (learner)"
 WEIGHTS = "policy_weights (learner)"
-
-
-@dataclass(frozen=True)
-class Missing:
-    """Why the next episode cannot begin."""
-
-    why: str
-    waits_for: str = ""
-    """What somebody else must bring; empty when there is nothing to wait for."""
 
 
 class Schedule:

@@ -1,0 +1,98 @@
+"""The simulated graph: sim_bridge, policy_server, rollout, learner."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from poco_ros.bringup.graph import AUTO, Graph, NodeSpec, Parameter
+from poco_ros.core.config import setting, to_yaml
+from poco_ros.core.errors import ConfigError
+from poco_ros.core.files import write_atomic
+from poco_ros.core.task import SIMULATED_DOMAINS
+from poco_ros.preset import find_preset, load_preset
+from poco_ros.processes import LEARNER_NICENESS
+
+
+@dataclass(frozen=True)
+class SimSceneArguments:
+    """Arguments of the simulated graph: a robot in simulation that learns while it works."""
+
+    task: str = setting(
+        AUTO, "simulated domain; auto: the preset's, or cube-single when no preset is named",
+        choices=(AUTO, *SIMULATED_DOMAINS))
+    task_number: int = setting(0, "single-task variant of the domain; 0: the preset's",
+                               minimum=0, maximum=5)
+    preset: str = setting(
+        AUTO, "name of a preset in config/, or the path of one; auto: cpu_<task>")
+    seed: int = setting(0, "seed of the run: resets, noise, learning", minimum=0)
+    pace: str = setting("lockstep", "lockstep: as fast as it goes, reproducible; realtime: at the"
+                        " control rate of the task", choices=("lockstep", "realtime"))
+    checkpoint: str = setting(
+        "", "folder of a checkpoint to start from; empty: clone the demonstrations first")
+    run_dir: str = setting(
+        "", "folder of the run, continued when it exists; empty: runs/<task>-<date>-<time>")
+    namespace: str = setting("", "namespace of all nodes; empty: none")
+    record: bool = setting(False, "record the graph's topics into <run_dir>/bag with ros2 bag")
+    use_sim_time: bool = setting(False, "nodes take their time from /clock")
+    log_level: str = setting("info", "least severe log message that nodes print",
+                             choices=("debug", "info", "warn", "error", "fatal"))
+
+
+def resolve(arguments: SimSceneArguments) -> SimSceneArguments:
+    """Return ``arguments`` with nothing left open: preset and folders as absolute paths.
+
+    A task that is not the preset's own is laid over it, and the outcome written into the run's
+    folder, so that every node reads one and the same preset.
+
+    Raises:
+        ConfigError: no such preset, a bad one, or no such checkpoint.
+    """
+    domain = "cube-single" if arguments.task == AUTO else arguments.task
+    name = f"cpu_{domain.replace('-', '_')}" if arguments.preset == AUTO else arguments.preset
+    path = find_preset(name).resolve()
+    task = load_preset(path).task
+    overrides: dict[str, Any] = {}
+    if arguments.task not in (AUTO, task.domain):
+        overrides["domain"] = arguments.task
+    if arguments.task_number not in (0, task.number):
+        overrides["number"] = arguments.task_number
+    preset = load_preset(path, {"task": overrides})
+
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    run_dir = Path(arguments.run_dir or f"runs/{preset.task.name}-{stamp}").expanduser().resolve()
+    if overrides:
+        path = run_dir / "launch_preset.yaml"
+        write_atomic(path, to_yaml(preset))
+    checkpoint = Path(arguments.checkpoint).expanduser().resolve()
+    if arguments.checkpoint and not checkpoint.exists():
+        raise ConfigError(f"checkpoint:={arguments.checkpoint}: there is no such checkpoint")
+    return replace(arguments, task=preset.task.domain, task_number=preset.task.number,
+                   preset=str(path), run_dir=str(run_dir),
+                   checkpoint=str(checkpoint) if arguments.checkpoint else "")
+
+
+def sim_scene(arguments: SimSceneArguments) -> list[NodeSpec]:
+    """Return the nodes of the simulated graph; ``arguments`` must be resolved."""
+    a = arguments
+    shared: dict[str, Parameter] = {"preset": a.preset, "use_sim_time": a.use_sim_time}
+
+    def node(executable: str, parameters: Mapping[str, Parameter], **kept: Any) -> NodeSpec:
+        return NodeSpec(executable, executable, {**shared, **parameters}, namespace=a.namespace,
+                        log_level=a.log_level, **kept)
+
+    return [
+        node("sim_bridge", {"task": a.task, "task_number": a.task_number, "pace": a.pace,
+                            "seed": a.seed}),
+        node("policy_server", {}),
+        node("rollout", {"run_dir": a.run_dir, "seed": a.seed, "pace": a.pace}),
+        node("learner", {"run_dir": a.run_dir, "seed": a.seed, "checkpoint": a.checkpoint},
+             nice=LEARNER_NICENESS, ends_graph=True),
+    ]
+
+
+SIM_SCENE = Graph("a simulated robot that learns while it works", SimSceneArguments, resolve,
+                  sim_scene)

@@ -1,0 +1,98 @@
+"""The way to the beginning of an episode: power, home, begin; answered when it is there."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+
+from poco_msgs.srv import Reset
+
+from poco_ros.core.errors import PocoError
+from poco_ros.robot.control_status import Mode
+from poco_ros.robot.controller import ArmController
+from poco_ros.ros import convert
+from poco_ros.ros.fast_loop import Reply
+
+
+@dataclass
+class _Request:
+    episode_id: str
+    reply: Reply
+
+
+class ResetDesk:
+    """Takes requests for an episode and answers the newest when the arm is home.
+
+    A request comes only after the operator was ready, so it is his word that all is clear: an arm
+    that holds because of a fault goes on, one that was stopped and released is powered again.
+    """
+
+    def __init__(self, controller: ArmController, power: Callable[[], Future[None]],
+                 refused: Callable[[str], None]) -> None:
+        """Take what begins to power the arm elsewhere, and who is told of refusals."""
+        self._controller, self._begin_to_power, self._refused = controller, power, refused
+        self._request: _Request | None = None
+        self._power: Future[None] | None = None
+        self._powered = self._homing = False
+
+    @property
+    def pending(self) -> bool:
+        """Whether a request waits for its answer."""
+        return self._request is not None
+
+    def ask(self, episode_id: str, reply: Reply) -> None:
+        """Take a request; one that still waits is forgotten, the way that it has gone counts."""
+        if self._request is None:
+            self._powered = self._homing = False
+        self._request = _Request(episode_id, reply)
+        self.update()
+
+    def update(self) -> None:
+        """Take the next step when it is time; call it often."""
+        if self._request is None:
+            return
+        if self._power is not None:
+            if not self._power.done():
+                return
+            power, self._power = self._power, None
+            try:
+                power.result()
+            except PocoError as error:
+                self.refuse(str(error))
+                return
+        self._go_on(self._controller.mode)
+
+    def _go_on(self, mode: Mode) -> None:
+        controller = self._controller
+        if mode is Mode.RAMPING:
+            self._homing = True
+        elif mode is Mode.STOPPED:
+            self.refuse(f"the stop is latched ({controller.reason}); release it first: service"
+                        " stop, data false")
+        elif mode is not Mode.ACTIVE and (self._powered or self._homing):
+            self.refuse(f"the arm is {mode.value}: {controller.reason}")
+        elif mode is not Mode.ACTIVE:
+            self._powered = True
+            self._power = self._begin_to_power()
+        elif self._homing or controller.at_home():
+            self._begin()
+        else:
+            try:
+                controller.home()
+            except PocoError as error:
+                self.refuse(str(error))
+
+    def _begin(self) -> None:
+        request, self._request = self._request, None
+        assert request is not None
+        self._controller.begin_episode(request.episode_id)
+        request.reply(Reset.Response(success=True, begins=convert.stamp_to_msg(time.time_ns())))
+
+    def refuse(self, message: str) -> None:
+        """Answer that it cannot be, if somebody asks."""
+        request, self._request = self._request, None
+        if request is not None:
+            self._refused(f"{request.episode_id}: {message}")
+            request.reply(Reset.Response(success=False, message=message))

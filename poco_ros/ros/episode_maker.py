@@ -1,0 +1,395 @@
+"""What every node that makes episodes shares: begin, join, label, end.
+
+The environment side is a simulator, which gives a reward a tick and its own time limit, or the
+robot, where the operator says when he is ready and how it went, and where an episode whose inputs
+had a hole is kept and marked. Subclasses say which episode is next, what to do while it runs and
+who gets it.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
+from poco_msgs.msg import ExecutedAction, Features, Reward
+from poco_msgs.srv import Label, Reset
+from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
+from std_srvs.srv import Trigger
+
+from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.errors import DataError
+from poco_ros.core.joining import EpisodeBuilder
+from poco_ros.core.labels import LabelRewards, labelled
+from poco_ros.core.observing import ObservationJoiner
+from poco_ros.core.task import ROBOT_JOINTS, TaskConfig
+from poco_ros.ros import convert, names
+from poco_ros.ros.attempt import Attempt
+from poco_ros.ros.delivery import Delivery
+from poco_ros.ros.episode_topic import EpisodeTopic
+from poco_ros.ros.fast_loop import Reply
+from poco_ros.ros.node import PocoNode
+from poco_ros.ros.settings import EpisodeConfig
+
+ENVIRONMENT = "environment side"
+OPERATOR = "operator_ready (operator)"
+OBSERVATIONS = "joint_states and features (arm_controller, camera_encoder)"
+CHECK_PERIOD = 0.05
+"""Time between two looks at what is overdue [s]."""
+SILENCE = 1.0
+"""Silence of the environment side that is worth a word [s]."""
+
+
+@dataclass(frozen=True)
+class Missing:
+    """Why the next episode cannot begin."""
+
+    why: str
+    waits_for: str = ""
+    """What somebody else must bring; empty when there is nothing to wait for."""
+
+
+class EpisodeMaker(PocoNode):
+    """Makes one episode after the other. Everything but parameters runs in the main thread.
+
+    A subclass calls :meth:`listen` at the end of its ``__init__``, when its own subscriptions,
+    ``settings`` and ``delivery`` are there.
+    """
+
+    settings: EpisodeConfig
+    delivery: Delivery
+
+    def listen(self, task: TaskConfig, wakes: bool = True) -> None:
+        """Subscribe to the environment side.
+
+        With ``wakes`` False an observation alone ends a wait; actions and rewards come with it.
+        """
+        self.task, self.layout = task.name, task.observation
+        self.robot = not task.simulated
+        """Whether a person resets and labels; else a simulator does."""
+        self._step_limit = self.settings.max_steps or task.step_limit
+        offset = task.reward_offset
+        self._label_rewards = LabelRewards(1.0 + offset, offset)
+        self.attempt: Attempt | None = None
+        """The episode that is being made."""
+        self._early: list[Callable[[EpisodeBuilder], None]] = []
+        self._not_before = 0.0
+        self._next_check = 0.0
+        self._ready = not self.robot
+        self._told = EpisodeTopic(self, self.settings.success_window)
+        loop = self.loop
+        loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS,
+                       wakes=not self.robot)
+        if self.robot:
+            self._joiner = ObservationJoiner(self.layout, self.settings.features_max_age)
+            self._seen_at, self._hole = -math.inf, "no joint_states have come yet"
+            loop.subscribe(JointState, names.JOINT_STATES, self._on_joints, names.TICK_QOS)
+            loop.subscribe(Header, names.OPERATOR_READY, self._on_ready, names.OPERATOR_QOS)
+            self._home = loop.client(Trigger, names.HOME)
+        loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS,
+                       wakes)
+        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes)
+        loop.serve(Label, names.LABEL, self._on_label)
+        self._reset = loop.client(Reset, names.RESET)
+
+    def told_stored(self, episode_id: str) -> None:
+        """Tell that whoever keeps the episodes has this one."""
+        self._told.stored(episode_id)
+
+    # -- what a subclass does -----------------------------------------------------------------
+
+    def next_attempt(self) -> Attempt | Missing:
+        """Return the next episode to make, or why there is none."""
+        raise NotImplementedError
+
+    def go_on(self, attempt: Attempt, builder: EpisodeBuilder) -> None:
+        """Do what the running episode needs after something of it has come."""
+
+    def overdue(self, attempt: Attempt, now: float) -> bool:
+        """Look for what the subclass waits for; True when the silence is not the environment's."""
+        return False
+
+    def ended(self, attempt: Attempt, episode: Episode) -> None:
+        """Note that an episode has ended; it is delivered right after."""
+
+    def dropped(self, attempt: Attempt) -> None:
+        """Note that an attempt was dropped."""
+
+    # -- beginning ----------------------------------------------------------------------------
+
+    def work(self) -> None:
+        """Make episodes until stopped; one that is open then is dropped."""
+        while not self.stopping.is_set():
+            self.loop.wait(CHECK_PERIOD)
+            now = time.monotonic()
+            if now >= self._next_check:
+                self._next_check = now + CHECK_PERIOD
+                self.delivery.update()
+                self._look_for_overdue(now)
+                self.begin_when_possible()
+
+    def begin_when_possible(self) -> None:
+        """Begin the next episode, or say what is missing."""
+        if self.attempt is not None or time.monotonic() < self._not_before:
+            return
+        following = self._next()
+        if isinstance(following, Missing):
+            if following.waits_for:
+                self.health.wait_for(following.waits_for, following.why)
+            self._told.waiting(following.why)
+            return
+        self.attempt = following
+        self._ready = not self.robot
+        self._call_reset(following)
+
+    def _next(self) -> Attempt | Missing:
+        if self.delivery.blocked:
+            return Missing("the last episode cannot be written to the spool")
+        following = self.next_attempt()
+        if isinstance(following, Missing) or not self.robot:
+            return following
+        if time.monotonic() - self._seen_at > SILENCE:
+            self._hole = "no joint_states come"
+        if self._hole:
+            return Missing(self._hole, OBSERVATIONS)
+        self.health.got(OBSERVATIONS)
+        if not self._ready:
+            return Missing("waiting for the operator: reset the scene, then press ready")
+        return following
+
+    def _on_ready(self, message: Header) -> None:
+        if self.attempt is not None:
+            self.health.event("ready too early", f"{self.attempt.id} has not ended; press it"
+                              " when it has")
+            return
+        self._ready = True
+        self.begin_when_possible()
+
+    def _call_reset(self, attempt: Attempt) -> None:
+        self._told.phase(attempt, EpisodeStatusMsg.RESETTING)
+        attempt.heard_at = time.monotonic()
+        self._early.clear()
+        self._reset.forget()
+        self._reset.call(
+            Reset.Request(episode_id=attempt.id, seed=attempt.seed,
+                          max_steps=self.settings.max_steps),
+            lambda response: self._on_reset(attempt, response))
+
+    def _on_reset(self, attempt: Attempt, response: Reset.Response) -> None:
+        if attempt is not self.attempt or attempt.builder is not None:
+            return
+        if not response.success:
+            self.health.wait_for(ENVIRONMENT, response.message)
+            if self.robot:
+                self.health.event("reset refused", response.message)
+            self.drop(response.message, pause=0.2)
+            return
+        self.health.got(ENVIRONMENT)
+        step_reward = self._label_rewards.otherwise if self.robot else None
+        attempt.builder = EpisodeBuilder(attempt.id, self.task,
+                                         convert.stamp_of(response.begins), step_reward)
+        attempt.heard_at = time.monotonic()
+        self._told.phase(attempt, EpisodeStatusMsg.RUNNING)
+        early, self._early = self._early, []
+        for add in early:
+            self.join(add)
+
+    # -- running ------------------------------------------------------------------------------
+
+    def _on_features(self, message: Features) -> None:
+        if not self.robot:
+            self.join(lambda builder: builder.add_observation(
+                *convert.features_of(message, self.layout)))
+            return
+        try:
+            self._joiner.add_features(*convert.parts_of(message))
+        except DataError as error:
+            self.health.event("refused features", str(error))
+
+    def _on_joints(self, message: JointState) -> None:
+        """Observe: the arm's measurement makes the observation of its tick."""
+        self._seen_at = time.monotonic()
+        try:
+            stamp, joints = convert.joints_of(message, ROBOT_JOINTS)
+            observation = self._joiner.observe(stamp, joints)
+        except DataError as error:
+            self._hole = str(error)
+            self.join(partial(_cut_at_hole, self._hole))
+            return
+        self._hole = ""
+        self.join(lambda builder: builder.add_observation(stamp, observation))
+
+    def _on_executed(self, message: ExecutedAction) -> None:
+        self.join(lambda builder: builder.add_executed(convert.executed_of(message)))
+
+    def _on_reward(self, message: Reward) -> None:
+        try:
+            reward = convert.reward_of(message)
+            if reward.of_environment:
+                self.join(lambda builder: builder.add_reward(reward))
+            elif reward.outcome != Outcome.NONE:
+                self._label(reward.episode_id, reward.outcome, reward.source or "topic reward")
+        except DataError as error:
+            self.health.event("refused label", str(error))
+
+    def join(self, add: Callable[[EpisodeBuilder], None]) -> None:
+        """Add what the environment side said to the open episode, and see what that means."""
+        attempt = self.attempt
+        if attempt is None:
+            return
+        builder = attempt.builder
+        if builder is None:  # it may overtake the answer of reset
+            self._early.append(add)
+            return
+        attempt.heard_at = time.monotonic()
+        try:
+            add(builder)
+        except DataError as error:
+            self.health.event("refused message", str(error))
+            builder.cut(str(error), trainable=False)
+        if attempt.label is not None and builder.steps:
+            self._end_by_label(attempt, builder, *attempt.label)
+            return
+        if self.robot and not builder.closed and builder.steps >= self._step_limit:
+            builder.truncate()
+        if builder.closed:
+            self._end(attempt, builder)
+        else:
+            self.go_on(attempt, builder)
+
+    def _look_for_overdue(self, now: float) -> None:
+        """Ask again, or begin anew, where an answer or a tick is overdue."""
+        attempt = self.attempt
+        if attempt is None or self.overdue(attempt, now):
+            return
+        silence = now - attempt.heard_at
+        if silence > SILENCE:
+            self.health.wait_for(ENVIRONMENT)
+        builder = attempt.builder
+        if builder is None:
+            if silence > self.settings.reset_timeout:
+                self._call_reset(attempt)
+        elif silence > self.settings.environment_timeout:
+            why = f"no tick for {self.settings.environment_timeout:g} s"
+            if self.robot and builder.steps:
+                builder.cut(why, trainable=False)
+                self._end(attempt, builder)
+            else:
+                self.drop(why)
+
+    # -- ending -------------------------------------------------------------------------------
+
+    def _end(self, attempt: Attempt, builder: EpisodeBuilder, label: Outcome = Outcome.NONE,
+             source: str = "") -> None:
+        """Put the episode onto our disk, hand it over and begin the next."""
+        try:
+            episode = self.finish(attempt, builder.build())
+        except DataError as error:
+            self.drop(str(error), pause=1.0)
+            return
+        original = episode
+        if label != Outcome.NONE:
+            episode = labelled(original, label, source, self._label_rewards)
+        by_person = label != Outcome.NONE or self.settings.operator or self.robot
+        self.attempt = None
+        self.ended(attempt, episode)
+        self._told.ended(attempt, episode)
+        if self.robot:
+            self._settle(builder, label)
+        self.delivery.put(episode, original,
+                          self.settings.correction_window if by_person else 0.0)
+        self.get_logger().info(
+            f"{episode.id}: {episode.outcome.name.lower()} after {len(episode)} steps,"
+            f" {self._told.rate_in_words()}"
+            f"{'' if episode.trainable else ', not to be trained on'}")
+        self.begin_when_possible()
+
+    def finish(self, attempt: Attempt, episode: Episode) -> Episode:
+        """Return the episode as the subclass wants it stored."""
+        return episode
+
+    def _settle(self, builder: EpisodeBuilder, label: Outcome) -> None:
+        """Say why the robot's episode ended; send the arm home when nothing was wrong."""
+        if label == Outcome.NONE and not builder.truncated:
+            self.health.event("episode ended", "; ".join(builder.notes))
+        elif self.settings.home_at_end:
+            self._home.forget()
+            self._home.call(Trigger.Request(), self._on_home)
+
+    def _on_home(self, response: Trigger.Response) -> None:
+        if not response.success:
+            self.health.event("not sent home", response.message)
+
+    def drop(self, reason: str, pause: float = 0.0) -> None:
+        """Give the attempt up; it is made again, after a pause [s]."""
+        attempt, self.attempt = self.attempt, None
+        self._reset.forget()
+        self._not_before = time.monotonic() + pause
+        if attempt is None:
+            return
+        self.dropped(attempt)
+        if attempt.builder is not None:
+            self.health.event("dropped episode", f"{attempt.id}: {reason}; beginning it anew")
+
+    # -- labels -------------------------------------------------------------------------------
+
+    def _on_label(self, request: Label.Request, reply: Reply) -> None:
+        try:
+            outcome = Outcome(request.outcome)
+            labelled_id = self._label(request.episode_id, outcome, "label service")
+        except (DataError, ValueError) as error:
+            reply(Label.Response(success=False, message=str(error)))
+            return
+        reply(Label.Response(success=True, episode_id=labelled_id,
+                             message=f"{labelled_id}: {outcome.name.lower()}"))
+
+    def _label(self, episode_id: str, outcome: Outcome, source: str) -> str:
+        """Label the open episode, which ends it, or one that just ended; return its id.
+
+        Raises:
+            DataError: no such episode is open or held, or the outcome is no label.
+        """
+        if outcome == Outcome.NONE:
+            raise DataError("outcome 0 is no label; expected 1 success, 2 failure or 3 discard")
+        attempt = self.attempt
+        builder = attempt.builder if attempt is not None else None
+        if attempt is not None and builder is not None and episode_id in ("", attempt.id):
+            if builder.steps:
+                self._end_by_label(attempt, builder, outcome, source)
+            else:
+                attempt.label = outcome, source
+            return attempt.id
+        episode = self.delivery.label(episode_id, outcome, source,
+                                      self.settings.correction_window, self._label_rewards)
+        self._told.relabelled(episode)
+        return episode.id
+
+    def _end_by_label(self, attempt: Attempt, builder: EpisodeBuilder, outcome: Outcome,
+                      source: str) -> None:
+        if not builder.closed:
+            builder.cut(f"ended by {source}")
+        self._end(attempt, builder, outcome, source)
+
+    def figures(self) -> dict[str, object]:
+        """Return the figures of a report."""
+        attempt, status = self.attempt, self._told.status
+        shown: dict[str, object] = {
+            "episode_id": "" if attempt is None else attempt.id,
+            "step": 0 if attempt is None else attempt.steps,
+            "spooled": len(self.delivery.spool),
+            "success_rate": f"{status.success_rate:.2f}", "window": status.window,
+            "detail": status.detail,
+        }
+        if self.robot:
+            shown["features_age_ms"] = f"{1e3 * self._joiner.age:.0f}"
+            shown["operator_ready"] = self._ready
+        return shown
+
+
+def _cut_at_hole(why: str, builder: EpisodeBuilder) -> None:
+    if builder.received is not None:  # else the episode has not begun
+        builder.cut(why, trainable=False)

@@ -1,0 +1,140 @@
+"""Nodes that own hardware: lifecycle nodes that bring themselves up, and wait for their plugs.
+
+``configure`` connects to the hardware, ``activate`` lets the node do its work, ``deactivate`` and
+``cleanup`` undo them, whoever asks (``ros2 lifecycle set``, a lifecycle manager). With
+``autostart`` the node asks itself when it starts, again and again while the hardware is not
+there; what a person has deactivated since stays so.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+import traceback
+from collections.abc import Callable
+
+from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
+from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
+from rclpy.lifecycle.node import LifecycleNodeMixin
+
+from poco_ros.core.errors import PocoError
+from poco_ros.ros.node import PocoNode
+
+RETRY = 1.0
+"""Pause before hardware that was not there is tried again [s]."""
+RCLError: type[Exception] = _rclpy.RCLError
+SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
+
+
+class HardwareNode(LifecycleNodeMixin, PocoNode):
+    """A lifecycle node. Subclasses say what :meth:`connect` and its like mean for their hardware.
+
+    Transitions come from the executor's thread or, with autostart, from the one that calls
+    :meth:`bring_up`, one at a time. A PocoError that one of them raises leaves the state as it
+    was, and is a fault on ``/diagnostics`` until the transition succeeds.
+    """
+
+    def __init__(self, name: str) -> None:
+        PocoNode.__init__(self, name)
+        LifecycleNodeMixin.__init__(self)
+        self._transition = threading.RLock()
+        self._state = "unconfigured"
+        self._bring_up = False
+        self._try_at = 0.0
+
+    # -- what a subclass does -----------------------------------------------------------------
+
+    def connect(self) -> None:
+        """Configure: open the hardware. Raises PocoError when it is not there."""
+
+    def engage(self) -> None:
+        """Activate: begin to work. Raises PocoError when the hardware refuses."""
+
+    def disengage(self) -> None:
+        """Deactivate: end the work, the hardware stays open."""
+
+    def disconnect(self) -> None:
+        """Clean up: close the hardware. Also called, once, when the node ends."""
+
+    # -- state --------------------------------------------------------------------------------
+
+    @property
+    def state(self) -> str:
+        """``unconfigured``, ``inactive``, ``active`` or ``finalized``."""
+        return self._state
+
+    def autostart(self) -> None:
+        """Configure and activate at the next :meth:`bring_up`, until it has succeeded once."""
+        self._bring_up = True
+
+    @property
+    def bring_up_due(self) -> bool:
+        """Whether :meth:`bring_up` has something to do now."""
+        return self._bring_up and time.monotonic() >= self._try_at
+
+    def bring_up(self) -> None:
+        """Do what autostart still has to; call it often, in one thread."""
+        if not self.bring_up_due:
+            return
+        with self._transition:
+            try:
+                if self._state == "unconfigured":
+                    self.trigger_configure()
+                if self._state == "inactive":
+                    self.trigger_activate()
+            except RCLError:  # the executor has begun a transition: somebody else decides first
+                self.get_logger().info("somebody asks for a transition; autostart waits for it")
+            self._bring_up = self._bring_up and self._state in ("unconfigured", "inactive")
+        self._try_at = time.monotonic() + RETRY
+
+    def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Connect."""
+        return self._move("configure", self.connect, "inactive")
+
+    def on_activate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Engage."""
+        return self._move("activate", self.engage, "active")
+
+    def on_deactivate(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Disengage."""
+        return self._move("deactivate", self.disengage, "inactive")
+
+    def on_cleanup(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Disconnect."""
+        return self._move("cleanup", self.disconnect, "unconfigured")
+
+    def on_shutdown(self, state: LifecycleState) -> TransitionCallbackReturn:
+        """Disengage and disconnect; the process ends."""
+        result = self._move("shutdown", self._end, "finalized")
+        self.stopping.set()
+        return result
+
+    def _move(self, name: str, do: Callable[[], None], then: str) -> TransitionCallbackReturn:
+        with self._transition:
+            if name in ("deactivate", "cleanup", "shutdown"):
+                self._bring_up = False  # a person's wish counts for more than autostart
+            try:
+                do()
+            except PocoError as error:
+                self.health.fault(name, f"{name}: {error}")
+                return FAILURE
+            except Exception:  # rclpy would swallow it, and the node go on half dead
+                traceback.print_exc()
+                self.failed = True
+                self.stopping.set()
+                raise
+            self._state = then
+        self.health.healed(name)
+        return SUCCESS
+
+    def _end(self) -> None:
+        if self._state == "active":
+            self.disengage()
+        if self._state in ("active", "inactive"):
+            self.disconnect()
+
+    def close(self) -> None:
+        """Leave the hardware as a clean shutdown does."""
+        with self._transition:
+            self._end()
+            self._state = "finalized"

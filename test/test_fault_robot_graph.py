@@ -1,0 +1,140 @@
+"""The whole robot's graph on the emulated cell: episodes by a person's word, and what may fail."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from graph_support import ros
+from poco_msgs.msg import EpisodeStatus
+from robot_graph_support import RobotGraph, Watcher, write_robot_preset
+from std_srvs.srv import SetBool
+
+from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.spool import Spool
+from poco_ros.ros import names
+
+pytestmark = pytest.mark.graph
+STILL = 2.5 / 15 + 0.2
+"""Two ticks, and the time that a moving arm takes to come to rest [s]."""
+
+
+@pytest.fixture(scope="module")
+def graph(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RobotGraph]:
+    folder = tmp_path_factory.mktemp("robot")
+    with ros(), RobotGraph(folder, write_robot_preset(folder)).up() as up:
+        yield up
+
+
+@pytest.fixture(scope="module")
+def watcher(graph: RobotGraph) -> Iterator[Watcher]:
+    made = Watcher("watcher")
+    yield made
+    made.destroy_node()
+
+
+def begin(graph: RobotGraph, watcher: Watcher) -> str:
+    """Be ready, and return the id of the episode when the arm moves."""
+    watcher.wait(graph, lambda: bool(watcher.episodes) and "press ready"
+                 in watcher.episodes[-1].detail, "the rollout waits for the operator")
+    graph.press("ready")
+    name = watcher.wait_phase(graph, EpisodeStatus.RUNNING)
+    watcher.wait(graph, lambda: graph.speed() > 0.1, "the arm moves")
+    return name
+
+
+def stored(graph: RobotGraph, watcher: Watcher, name: str) -> Episode:
+    """Return an episode when the learner has it."""
+    watcher.wait(graph, lambda: any(e.episode_id == name and e.phase == EpisodeStatus.STORED
+                                    for e in watcher.episodes), f"{name} is stored")
+    return next(e for e in EpisodeStore(graph.folder / "run/episodes") if e.id == name)
+
+
+@pytest.mark.parametrize(("key", "outcome"), [("success", Outcome.SUCCESS),
+                                              ("failure", Outcome.FAILURE)])
+def test_a_key_ends_the_episode_and_the_arm_goes_home(graph: RobotGraph, watcher: Watcher,
+                                                      key: str, outcome: Outcome) -> None:
+    name = begin(graph, watcher)
+    graph.press(key)
+    episode = stored(graph, watcher, name)
+    assert episode.outcome == outcome and episode.terminated and episode.trainable
+    assert episode.rewards[-1] == (outcome == Outcome.SUCCESS) and not episode.rewards[:-1].any()
+    assert "keypad" in episode.notes[-1] and episode.began > 0
+    assert episode.observations.shape == (len(episode) + 1, 519)
+    assert (episode.policy_versions[:1] > 0).all()
+    watcher.wait(graph, graph.at_home, "the arm is home")
+
+
+def test_without_a_label_the_episode_ends_at_its_limit_as_a_failure(
+        graph: RobotGraph, watcher: Watcher) -> None:
+    episode = stored(graph, watcher, begin(graph, watcher))
+    assert len(episode) == 60 and episode.truncated and episode.outcome == Outcome.FAILURE
+    assert episode.trainable
+    periods = np.diff(episode.stamps) / 1e9
+    assert np.median(periods) == pytest.approx(1 / 15, rel=0.05)
+
+
+@pytest.mark.parametrize(("fault", "node", "words", "reaction"), [
+    ("silent_camera", "camera_encoder", "front", 0.6),
+    ("silent_bus", "arm_controller", "bus_silent", 0.3),
+    ("broken_motor", "arm_controller", "joint3", 0.3)])
+def test_a_fault_of_the_hardware_holds_the_arm_until_the_operator_is_ready(
+        graph: RobotGraph, watcher: Watcher, fault: str, node: str, words: str,
+        reaction: float) -> None:
+    name = begin(graph, watcher)
+    since = watcher.reports(node)
+    graph.fault(fault)
+    assert graph.stands_within(STILL + reaction), f"the arm moves on at {graph.speed():.2f} rad/s"
+    watcher.wait(graph, lambda: watcher.says(node, words, since), "diagnostics say why")
+    episode = stored(graph, watcher, name)
+    assert not episode.trainable or episode.outcome == Outcome.NONE
+    assert not episode.terminated and not episode.truncated and episode.notes
+    graph.fault("clear")
+    assert graph.speed() < 0.05, "nothing moves before the operator is ready"
+    name = begin(graph, watcher)
+    graph.press("failure")
+    assert stored(graph, watcher, name).trainable
+
+
+def test_the_stop_key_holds_the_arm_latched(graph: RobotGraph, watcher: Watcher) -> None:
+    name = begin(graph, watcher)
+    graph.press("stop")
+    assert graph.stands_within(STILL)
+    assert "stopped" in stored(graph, watcher, name).notes[0]
+    graph.press("ready")
+    watcher.wait(graph, lambda: watcher.says("rollout", "stop is latched"), "ready is refused")
+    assert graph.speed() < 0.05
+    release = watcher.loop.client(SetBool, names.STOP)
+    assert watcher.ask(release, SetBool.Request(data=False)).success
+    assert graph.speed() < 0.05
+    name = begin(graph, watcher)
+    graph.press("success")
+    assert stored(graph, watcher, name).success
+
+
+@pytest.mark.parametrize("node", ["policy_server", "rollout", "arm_controller", "camera_encoder",
+                                  "learner", "keypad_reward"])
+def test_when_a_node_is_killed_the_arm_holds_and_work_goes_on_with_the_next(
+        graph: RobotGraph, watcher: Watcher, node: str) -> None:
+    name = begin(graph, watcher)
+    graph.kill(node)
+    if node not in ("learner", "keypad_reward"):
+        patience = {"camera_encoder": 0.5}.get(node, 5 / 15)  # the rest of a chunk
+        assert graph.stands_within(STILL + patience)
+    graph.start(node)
+    if node == "rollout":  # the episode that was open died with it
+        watcher.wait(graph, lambda: "press ready" in watcher.episodes[-1].detail, "a new rollout")
+    elif node in ("learner", "keypad_reward"):
+        watcher.wait(graph, lambda: watcher.episodes[-1].phase != EpisodeStatus.RUNNING,
+                     "the limit")
+    else:
+        stored(graph, watcher, name)
+    following = begin(graph, watcher)
+    assert following != name or node == "rollout"
+    graph.press("success")
+    assert stored(graph, watcher, following).success
+    assert not Spool(graph.folder / "run/spool").ids
+    ids = EpisodeStore(graph.folder / "run/episodes").ids
+    assert len(set(ids)) == len(ids)

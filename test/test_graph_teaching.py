@@ -1,0 +1,117 @@
+"""A person leads the arm, with a leader arm or by hand: what the arm's node makes of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from arm_support import HOME, NODE, ArmDriver, tell, write_robot
+from cell_support import quick_config, running, wait_until
+from graph_support import Graph, ros
+from poco_msgs.msg import EpisodeStatus
+from std_srvs.srv import Trigger
+
+from poco_ros.cell import piper_protocol as protocol
+from poco_ros.cell.cell import Cell
+from poco_ros.core.joining import EpisodeBuilder, TickStatus
+from poco_ros.robot.actions import ActionMapping
+from poco_ros.robot.arm import ArmCommand
+from poco_ros.robot.config import ActionConfig
+from poco_ros.robot.kinematics import JOINT_NAMES
+
+pytestmark = pytest.mark.graph
+MAPPING = ActionMapping(ActionConfig(), JOINT_NAMES)
+AWAY = HOME + np.array([0.5, -0.2, 0.2, 0.3, -0.2, 0.4])
+
+
+@pytest.fixture(scope="module", params=["leader", "hand"])
+def cell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+         ) -> Iterator[Cell]:
+    with running(quick_config(tmp_path_factory.mktemp("cell"))) as cell:
+        cell.by = request.param  # type: ignore[attr-defined]
+        yield cell
+
+
+@pytest.fixture(scope="module")
+def driver(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmDriver]:
+    folder = tmp_path_factory.mktemp("graph")
+    others = "leader" if cell.by == "leader" else "refuse"  # type: ignore[attr-defined]
+    with ros(), Graph(folder) as graph:
+        robot = write_robot(folder, cell, {"arm": {"other_controllers": others}})
+        graph.start(NODE, config=robot, mode="teach")
+        driver = ArmDriver(graph)
+        driver.wait(lambda: driver.figure("state") == "active", "the node is up")
+        assert driver.figure("mode") == "teach"
+        assert not any(cell.arm.enabled), "nobody but the person powers the arm"
+        yield driver
+        driver.destroy_node()
+
+
+def lead(cell: Cell) -> None:
+    """Begin to lead the arm home from somewhere else."""
+    if cell.by == "hand":  # type: ignore[attr-defined]
+        tell(cell, protocol.enable_command(7, True))
+        wait_until(lambda: all(cell.arm.enabled[:6]), "power")
+        tell(cell, protocol.teach_command(1))
+        wait_until(lambda: cell.arm.led_by_hand, "drag teaching")
+    cell.scene.place_arm(AWAY)
+    cell.leader.start(1)
+
+
+def test_what_is_led_becomes_an_episode_whose_actions_lead_the_same_way(
+        cell: Cell, driver: ArmDriver) -> None:
+    answer = driver.reset("shown")
+    assert answer.success
+    builder = EpisodeBuilder("shown", "pick-cube", 0, step_reward=0.0)
+    lead(cell)
+    began = len(driver.joints)
+    driver.wait(lambda: len(driver.joints) > began + 5
+                and np.abs(driver.joints[-1][1][:6] - HOME).max() < 0.02, "it is home")
+    driver.ticks(3)
+    first = int(np.argmax([joints[0] for _, joints in driver.joints])) + 2  # it is led since
+    actions = {tick.stamp: tick for tick in driver.executed}
+    assert [tick.step for tick in driver.executed] == list(range(len(actions)))
+    led = [actions[stamp] for stamp, _ in driver.joints[first:-1] if stamp in actions]
+    pose = ArmCommand(driver.joints[first][1][:6], 0.07)
+    for tick in led:
+        pose = MAPPING.pose(tick.executed, pose)
+    np.testing.assert_allclose(pose.positions, HOME, atol=0.15)
+    assert any(tick.status == TickStatus.NOMINAL and np.abs(tick.executed[:6]).max() > 0.2
+               for tick in led)
+    for stamp, joints in driver.joints:
+        builder.add_observation(stamp, joints.astype(np.float32))
+    for tick in driver.executed:
+        builder.add_executed(tick)
+    episode = builder.build()
+    assert episode.trainable and len(episode) >= len(actions) - 1
+    driver.tell("shown", EpisodeStatus.RUNNING)
+    driver.tell("shown", EpisodeStatus.ENDED)
+    driver.wait(lambda: driver.figure("episode_id") == "", "the episode is over")
+
+
+def test_nothing_is_ever_sent_and_nothing_moves_the_arm_but_the_person(
+        cell: Cell, driver: ArmDriver) -> None:
+    sent: list[int] = []
+    cell.hub.tap(lambda frames: sent.extend(frame.identifier for frame in frames))
+    cell.leader.start(0)
+    wait_until(lambda: not cell.leader.step() and cell.leader.remaining == 0, "it rests")
+    sent.clear()
+    assert driver.reset("alone").success
+    assert not driver.ask(driver.homes, Trigger.Request()).success
+    driver.ticks(5)
+    assert not {protocol.JOINTS_12, protocol.MODE, protocol.ENABLE, protocol.GRIPPER} & set(sent)
+
+
+def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
+        cell: Cell, driver: ArmDriver) -> None:
+    assert driver.reset("stopped").success
+    driver.executed.clear()
+    driver.ticks(3)
+    assert driver.stop(True).success
+    driver.wait(lambda: bool(driver.executed)
+                and driver.executed[-1].status == TickStatus.STOPPED, "it is told")
+    refused = driver.reset("while stopped")
+    assert not refused.success and "stop is latched" in refused.message
+    assert driver.stop(False).success
+    assert driver.reset("again").success
