@@ -391,9 +391,6 @@ def test_when_the_wall_clock_jumps_ages_stay_right(
     source, library = graph.folder / "jump.c", graph.folder / "jump.so"
     source.write_text(JUMP)
     subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
-    # Only the process sees the jump, the kernel does not: its waits with a deadline on the wall
-    # clock are over at once, and a thread that spins must not do so at real-time priority.
-    write_robot(graph.folder, cell, {"control": {"realtime": False}})
     graph.nodes[NODE].interrupt()
     jumped = graph.folder / "jumped"
     monkeypatch.setenv("JUMPED", str(jumped))
