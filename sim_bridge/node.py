@@ -1,10 +1,11 @@
 """The node that serves a simulated environment on the arm's topics.
 
 ``pace`` decides what time is. In ``lockstep`` time stands still until a chunk comes, which is then
-executed as fast as it goes; the stamps of an episode lie one control period apart, so an episode
-is a function of its seed and of the weights. In ``realtime`` one action is executed a control
-period of wall time: s_k is published at the beginning of the period, the action that answers it
-has until its end, and when there is none by then the tick is held and counted.
+executed as fast as it goes and told of at its end: in between, simulator and ROS would only push
+each other out of the processor's caches. The stamps of an episode lie one control period apart, so
+an episode is a function of its seed and of the weights. In ``realtime`` one action is executed a
+control period of wall time: s_k is published at the beginning of the period, the action that
+answers it has until its end, and when there is none by then the tick is held and counted.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from poco_ros.core.errors import DataError
 from poco_ros.core.joining import TickStatus
 from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
 from poco_ros.preset import load_preset
-from poco_ros.ros import convert, names
+from poco_ros.ros import convert, names, wire
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import POLL, PocoNode, run
 from poco_ros.ros.parameters import declare_settings
@@ -37,6 +38,8 @@ from sim_bridge.session import Session, Tick
 
 CHUNK = "action_chunk (rollout)"
 RESET = "reset (rollout)"
+BURST = 0.1
+"""In lock-step, time of executing actions after which is told of them, and a stop heard [s]."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,8 @@ class SimBridgeSettings(SimBridgeConfig):
 class SimBridge(PocoNode):
     """Drives one environment by chunks and publishes what the arm would."""
 
-    def __init__(self) -> None:
-        super().__init__("sim_bridge")
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        super().__init__("sim_bridge", arguments)
         task, defaults = TaskConfig(), dict[str, Any]()
         if self.given.get("preset"):
             preset = load_preset(str(self.given["preset"]))
@@ -72,7 +75,7 @@ class SimBridge(PocoNode):
             else environment.spec.control_period
         self._simulated = time.time_ns()  # later after a restart than before it
         self._next_picture = 0
-        self._deadline = time.monotonic()
+        self._deadline = time.monotonic() + self.period
         self._late = 0.0
         self._topics = TickTopics(self, environment.spec.observation,
                                   environment.spec.joint_names)
@@ -82,7 +85,8 @@ class SimBridge(PocoNode):
         is_clock = self.settings.publish_clock or self.get_parameter("use_sim_time").value
         self._clock_topic = self.create_publisher(Clock, names.CLOCK, names.TICK_QOS) \
             if is_clock else None
-        self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.CHUNK_QOS)
+        self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.CHUNK_QOS,
+                            raw=True)
         self.loop.serve(Reset, names.RESET, self._on_reset)
         self.loop.serve(SetBool, names.STOP, self._on_stop)
         self.health.figures = self._figures
@@ -91,41 +95,42 @@ class SimBridge(PocoNode):
 
     # -- work ---------------------------------------------------------------------------------
 
-    def work(self) -> None:
-        """Execute chunks until stopped."""
+    def advance(self) -> float:
+        """Execute what is due of a chunk."""
         if self.realtime:
-            self._work_in_real_time()
-            return
-        session = self.session
-        while not self.stopping.is_set():
-            if not session.due:
-                self.loop.wait(POLL)
-                continue
-            self._publish(session.tick(session.stamp + session.period))
-            if session.due:
-                self.loop.poll()
-            else:
-                self.health.wait_for(CHUNK if session.running else RESET)
+            return self._advance_in_real_time()
+        session, ticks = self.session, list[Tick]()
+        until = time.monotonic() + BURST
+        while session.due and time.monotonic() < until:
+            ticks.append(session.tick(session.stamp + session.period))
+            self._set_clock(ticks[-1].stamp)
+            self._show(ticks[-1])
+        if not ticks:
+            return POLL
+        self._publish(ticks)
+        if not session.due:
+            self.health.wait_for(CHUNK if session.running else RESET)
+        return 0.0
 
-    def _work_in_real_time(self) -> None:
+    def _advance_in_real_time(self) -> float:
         """Do one tick a period; a tick that is late by more than a period starts a new count."""
-        self._deadline = time.monotonic() + self.period
-        while not self.stopping.is_set():
-            left = self._deadline - time.monotonic()
-            if left > 0.0:
-                self.loop.wait(min(left, POLL))
-                continue
-            self._late = -left
-            if self._late > self.period:
-                self.health.event("missed tick", f"late by {1e3 * self._late:.1f} ms")
-                self._deadline = time.monotonic()
-            self._deadline += self.period
-            if self._clock_topic is not None:
-                self._set_clock(self._simulated + round(self.period * 1e9))
-            if self.session.running or self.session.stop_reason:
-                self._publish(self.session.tick(self.now()))
-            else:  # between episodes the arm still reports its joints
-                self._topics.joints(self.now(), self.session.environment.joint_positions())
+        left = self._deadline - time.monotonic()
+        if left > 0.0:
+            return min(left, POLL)
+        self._late = -left
+        if self._late > self.period:
+            self.health.event("missed tick", f"late by {1e3 * self._late:.1f} ms")
+            self._deadline = time.monotonic()
+        self._deadline += self.period
+        if self._clock_topic is not None:
+            self._set_clock(self._simulated + round(self.period * 1e9))
+        if self.session.running or self.session.stop_reason:
+            tick = self.session.tick(self.now())
+            self._publish([tick])
+            self._show(tick)
+        else:  # between episodes the arm still reports its joints
+            self._topics.joints(self.now(), self.session.environment.joint_positions())
+        return 0.0
 
     def now(self) -> int:
         """Return the time [ns]: the node's clock, or the simulated time that we publish."""
@@ -140,31 +145,42 @@ class SimBridge(PocoNode):
 
     # -- publishing ---------------------------------------------------------------------------
 
-    def _publish(self, tick: Tick) -> None:
-        """Publish a tick: the observation first, for the policy waits for it.
+    def _publish(self, ticks: Sequence[Tick]) -> None:
+        """Publish ticks: the observations first, for the policy waits for the last of them.
 
-        At the end of an episode nobody waits for a chunk, and the observation goes last: in
-        lock-step it is what wakes the rollout, which then finds all three.
+        At the end of an episode nobody waits for a chunk, and the observations go last: in
+        lock-step they are what wakes the rollout, which then finds all three.
         """
-        topics, executed = self._topics, tick.executed
-        if executed.status == TickStatus.HELD:
-            self.health.event("held tick", f"step {executed.step}: {executed.reason}")
-        if tick.reward is None or tick.observation is None:  # nothing moved
+        topics, running = self._topics, self.session.running
+        moved = [tick for tick in ticks if tick.observation is not None]
+        if running:
+            self._publish_observations(moved)
+        for tick in moved:
+            if tick.executed.status == TickStatus.HELD:
+                self.health.event("held tick", f"step {tick.executed.step}:"
+                                  f" {tick.executed.reason}")
+            topics.executed(tick.executed)
+            if tick.reward is not None:
+                topics.reward(tick.reward)
+        if not running:
+            self._publish_observations(moved)
+        for tick in ticks[len(moved):]:  # at most the last one, in which nothing moved
             if not self.session.stop_reason:
-                self.health.event("simulation failed", executed.reason)
-            topics.executed(executed)
+                self.health.event("simulation failed", tick.executed.reason)
+            topics.executed(tick.executed)
             topics.joints(self.now(), self.session.environment.joint_positions())
+
+    def _publish_observations(self, ticks: Sequence[Tick]) -> None:
+        for tick in ticks:
+            if tick.observation is not None:
+                self._topics.observation(tick.stamp, tick.observation)
+
+    def _show(self, tick: Tick) -> None:
+        """Publish what can be looked at now only: the joints, and a picture when one is due."""
+        if tick.observation is None:
             return
-        if not self.realtime:
-            self._set_clock(tick.stamp)
-        if self.session.running:
-            topics.observation(tick.stamp, tick.observation)
-        topics.executed(executed)
-        topics.reward(tick.reward)
-        if not self.session.running:
-            topics.observation(tick.stamp, tick.observation)
-        if topics.joints_heard():
-            topics.joints(tick.stamp, self.session.environment.joint_positions())
+        if self._topics.joints_heard():
+            self._topics.joints(tick.stamp, self.session.environment.joint_positions())
         if self._camera is not None and tick.stamp >= self._next_picture:
             self._publish_picture(tick.stamp)
 
@@ -177,17 +193,17 @@ class SimBridge(PocoNode):
 
     # -- what comes in ------------------------------------------------------------------------
 
-    def _on_chunk(self, message: ActionChunk) -> None:
+    def _on_chunk(self, data: bytes) -> None:
         try:
-            chunk = convert.chunk_of(message)
+            chunk, episode_id = wire.chunk_of(data)
             if not self.realtime and len(chunk.actions) > names.TICK_DEPTH:
                 raise DataError(f"chunk {chunk.chunk_id} has {len(chunk.actions)} actions, in"
                                 f" lock-step at most {names.TICK_DEPTH} can be queued")
-            self.session.offer(chunk, message.episode_id, self.now())
+            self.session.offer(chunk, episode_id, self.now())
         except DataError as error:
             self.health.event("refused chunk", str(error))
             if self.session.stop_reason:
-                self._publish(self.session.tick(self.now()))
+                self._publish([self.session.tick(self.now())])
             return
         self.health.got(CHUNK)
 

@@ -31,6 +31,7 @@ from poco_ros.ros import convert, names
 NODE = "arm_controller"
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 PERIOD = 1.0 / 15.0
+HOLDS = (TickStatus.HELD, TickStatus.FAULT)
 QUICK: dict[str, Any] = {"homing": {"velocity": 2.0}, "safety": {"soft_start": 0.1}}
 """Settings that do not keep tests waiting."""
 
@@ -117,7 +118,7 @@ class ArmDriver(Onlooker):
 
     def held(self, words: str = "") -> bool:
         """Return whether the newest tick was held, with these words."""
-        return bool(self.executed) and self.executed[-1].status == TickStatus.HELD \
+        return bool(self.executed) and self.executed[-1].status in HOLDS \
             and words in self.executed[-1].reason
 
     def tell(self, episode: str, phase: int) -> None:

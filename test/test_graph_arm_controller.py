@@ -27,7 +27,7 @@ from std_srvs.srv import Trigger
 from poco_ros.cell import piper_protocol as protocol
 from poco_ros.cell.cell import Cell
 from poco_ros.core.errors import ConfigError
-from poco_ros.core.joining import FAULT, TickStatus
+from poco_ros.core.joining import TickStatus
 from poco_ros.nodes.arm_controller.settings import (
     ArmControllerSettings,
     robot_config,
@@ -143,7 +143,7 @@ def test_without_a_chunk_the_measured_pose_is_held_from_the_next_tick_on(
     driver.wait(lambda: driver.held("no chunk"), "a held tick")
     last, held = driver.played(1)[-1], driver.executed[-1]
     first = next(tick for tick in driver.executed if tick.status == TickStatus.HELD)
-    assert first.step == last.step + 1 and held.chunk_id == 0 and not held.faulty
+    assert first.step == last.step + 1 and held.chunk_id == 0
     since = driver.reports(NODE)
     driver.wait(lambda: driver.says(NODE, "late chunk", since), "it is told")
     run(driver, name, 2, actions(0, -0.3, 3), 3)
@@ -217,8 +217,7 @@ def test_a_fault_holds_the_arm_and_the_next_reset_goes_on(
     struck = truth(cell)
     driver.wait(lambda: driver.held(), "it holds")
     held = driver.executed[-1]
-    assert held.faulty and words in held.reason, held.reason
-    assert held.reason.startswith(FAULT)
+    assert held.status == TickStatus.FAULT and words in held.reason, held.reason
     driver.wait(lambda: driver.says(NODE, "holding:", since), "why is told")
     assert driver.says(NODE, words, since) and driver.figure("mode") == "holding"
     # Two ticks at half of a full action, and what the arm was behind its command.
@@ -239,7 +238,7 @@ def test_a_fault_that_is_still_there_refuses_the_reset(cell: Cell, driver: ArmDr
     driver.begin()
     ask(cell, "/fault/silent_joint?seconds=0&joint=2")
     driver.wait(lambda: driver.held("joint2"), "it holds, before the first chunk")
-    assert driver.executed[-1].faulty
+    assert driver.executed[-1].status == TickStatus.FAULT
     answer = driver.reset("too early")
     assert not answer.success and "joint2" in answer.message
     ask(cell, "/fault/clear")
@@ -412,6 +411,8 @@ def test_when_the_wall_clock_jumps_ages_stay_right(
     driver.send(name, 3, actions(), TASK, stamp=before)
     driver.wait(lambda: driver.says(NODE, "s ago, allowed", since), "an old one is seen to be old")
     assert not driver.played(3)
+    # Only the process has seen the jump, the kernel has not: its waits do not end as they should.
+    graph.nodes[NODE].kill()
 
 
 def test_without_the_operators_heartbeat_it_stops(

@@ -212,7 +212,8 @@ def teach(arguments: TeachArguments) -> list[NodeSpec]:
     a, maker = arguments, _Maker(arguments)
     return [
         *maker.hardware("teach"),
-        maker.node("recorder", {"folder": a.folder, "episodes": a.episodes, "source": a.source},
+        maker.node("recorder", {"folder": a.folder, "episodes": a.episodes, "source": a.source,
+                                "home_at_end": False},  # a person leads the arm
                    ends_graph=True),
     ]
 

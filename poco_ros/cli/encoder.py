@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import logging
 import math
 import time
@@ -116,7 +117,21 @@ def fit_pictures(args: argparse.Namespace) -> int:
 
 def probe_pictures(args: argparse.Namespace) -> int:
     """Print what each head's features know, camera by camera."""
-    logging.getLogger("poco_ros.robot.encoder").setLevel(logging.ERROR)  # once is said below
+    with _quiet("poco_ros.robot.encoder"):  # random weights are told once, below
+        return _probe(args)
+
+
+@contextlib.contextmanager
+def _quiet(logger: str) -> Iterator[None]:
+    before = logging.getLogger(logger).level
+    logging.getLogger(logger).setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).setLevel(before)
+
+
+def _probe(args: argparse.Namespace) -> int:
     weights = str(args.weights or "")
     size = Encoder(EncoderConfig(weights)).image_size
     data = load_pictures(args.pictures, size, states=True)

@@ -28,11 +28,7 @@ class TickStatus(IntEnum):
     LIMITED = 1
     HELD = 2
     STOPPED = 3
-
-
-FAULT = "fault: "
-"""How the reason of a held tick begins when something is wrong with the arm, not with the action:
-nothing moves until a person was ready, so the episode is over."""
+    FAULT = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,11 +49,6 @@ class ExecutedAction:
     policy_version: int = 0
     status: TickStatus = TickStatus.NOMINAL
     reason: str = ""
-
-    @property
-    def faulty(self) -> bool:
-        """Whether the arm holds because of a fault; see :data:`FAULT`."""
-        return self.status == TickStatus.HELD and self.reason.startswith(FAULT)
 
 
 @dataclass(frozen=True)
@@ -153,8 +144,8 @@ class EpisodeBuilder:
         if action.status == TickStatus.STOPPED:
             self.cut(f"stopped at step {self.steps}: {action.reason}")
             return
-        if action.faulty:
-            self.cut(f"held at step {self.steps}: {action.reason}", trainable=False)
+        if action.status == TickStatus.FAULT:
+            self.cut(f"fault at step {self.steps}: {action.reason}", trainable=False)
             return
         if action.step != len(self._executed):
             self.cut(f"action of step {len(self._executed)} is missing, got step {action.step}",

@@ -47,8 +47,8 @@ class NotHereYetError(DataError):
 class PolicyServer(PocoNode):
     """Serves ``infer_chunk`` with the weights that ``policy_weights`` brings."""
 
-    def __init__(self) -> None:
-        super().__init__("policy_server")
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        super().__init__("policy_server", arguments)
         name = self.given.get("preset", "")
         defaults: dict[str, Any] = {}
         self.task = ""

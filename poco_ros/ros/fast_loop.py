@@ -8,12 +8,13 @@ Its entities are in a callback group that executors leave alone; parameters, tim
 services stay with an executor in another thread (see :mod:`poco_ros.ros.node`).
 
 All handlers of a loop run in the thread that calls :meth:`FastLoop.wait`, one at a time, so what
-they share needs no lock.
+they share needs no lock. The loops of several nodes can take turns in one thread, as a
+:class:`LoopGroup`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -87,31 +88,38 @@ class FastLoop:
         self._node = node
         self._group = OutsideExecutors()
         self._subscriptions: list[tuple[Any, Callable[[Any], None]]] = []
-        self._waking: list[Any] = []
-        self._clients: list[FastClient[Any]] = []
-        self._services: list[tuple[Any, Callable[[Any, Reply], None]]] = []
-        self._wait_set: Any = None
+        self.waking: list[Any] = []
+        """The subscriptions that end a wait."""
+        self.clients: list[FastClient[Any]] = []
+        self.services: list[tuple[Any, Callable[[Any, Reply], None]]] = []
+        self._alone = LoopGroup((self,))
+
+    @property
+    def context(self) -> Any:
+        """The ROS context of the node; RuntimeError when ROS is not initialised."""
+        handle = self._node.context.handle
+        if handle is None:
+            raise RuntimeError("rclpy is not initialised")
+        return handle
 
     def subscribe(self, message_type: Any, topic: str, handler: Callable[[Any], None],
-                  qos: QoSProfile, wakes: bool = True) -> None:
-        """Call ``handler(message)`` for every message of a topic.
+                  qos: QoSProfile, wakes: bool = True, raw: bool = False) -> None:
+        """Call ``handler(message)`` for every message of a topic; ``raw``, with its bytes.
 
         With ``wakes`` False a message does not end a wait: it is handled when something else does,
         at the latest after the timeout. That saves a wake-up where messages come together.
         """
         subscription = self._node.create_subscription(message_type, topic, handler, qos,
-                                                      callback_group=self._group)
+                                                      callback_group=self._group, raw=raw)
         self._subscriptions.append((subscription, handler))
         if wakes:
-            self._waking.append(subscription)
-        self._wait_set = None
+            self.waking.append(subscription)
 
     def client(self, service_type: Any, name: str) -> FastClient[Any]:
         """Return a client of a service."""
         client: Any = self._node.create_client(service_type, name, callback_group=self._group)
         fast: FastClient[Any] = FastClient(client)
-        self._clients.append(fast)
-        self._wait_set = None
+        self.clients.append(fast)
         return fast
 
     def serve(self, service_type: Any, name: str,
@@ -122,23 +130,29 @@ class FastLoop:
         """
         service: Any = self._node.create_service(
             service_type, name, lambda request, response: response, callback_group=self._group)
-        self._services.append((service, handler))
-        self._wait_set = None
+        self.services.append((service, handler))
 
     def poll(self) -> bool:
-        """Handle what has arrived, at most one of each entity; return whether there was anything.
+        """Handle what has arrived: answers, requests, messages; return whether there was anything.
 
         Looking into an empty queue takes a microsecond; a wait, even with a timeout of 0, some 70,
         because the kernel rounds the sleep up.
         """
         handled = False
-        for client in self._clients:
+        for client in self.clients:
             handled |= client.take()
-        for service, handler in self._services:
+        for service, handler in self.services:
             request, header = service.handle.service_take_request(service.srv_type.Request)
             if request is not None:
                 handled = True
                 handler(request, partial(service.send_response, header=header))
+        while self._take_messages():
+            handled = True
+        return handled
+
+    def _take_messages(self) -> bool:
+        """Handle one message of each topic, so that those of a tick stay together."""
+        handled = False
         for subscription, receive in self._subscriptions:
             taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
             if taken is not None:
@@ -148,23 +162,46 @@ class FastLoop:
 
     def wait(self, timeout: float) -> None:
         """Handle what has arrived, or wait up to ``timeout`` [s] for something to arrive first."""
-        if self.poll():
-            return
-        wait_set = self._wait_set or self._new_wait_set()
-        wait_set.clear_entities()
-        for subscription in self._waking:
-            wait_set.add_subscription(subscription.handle)
-        for client in self._clients:
-            wait_set.add_client(client.handle)
-        for service, _ in self._services:
-            wait_set.add_service(service.handle)
-        wait_set.wait(max(0, int(timeout * 1e9)))
-        self.poll()
+        self._alone.wait(timeout)
 
-    def _new_wait_set(self) -> Any:
-        context = self._node.context.handle
-        if context is None:
-            raise RuntimeError("rclpy is not initialised")
-        self._wait_set = _rclpy.WaitSet(len(self._waking), 0, 0, len(self._clients),
-                                        len(self._services), 0, context)
+
+class LoopGroup:
+    """Loops that take turns in one thread."""
+
+    def __init__(self, loops: Sequence[FastLoop]) -> None:
+        """Take the loops in the order in which something passes through them."""
+        self._loops = tuple(loops)
+        self._wait_set: Any = None
+        self._sizes = (0, 0, 0)
+
+    def wait(self, timeout: float) -> None:
+        """Handle what has arrived, or wait up to ``timeout`` [s] for something to arrive first."""
+        if self._poll() or timeout <= 0.0:
+            return
+        subscriptions = [subscription for loop in self._loops for subscription in loop.waking]
+        clients = [client for loop in self._loops for client in loop.clients]
+        services = [service for loop in self._loops for service, _ in loop.services]
+        wait_set = self._empty_wait_set(len(subscriptions), len(clients), len(services))
+        for subscription in subscriptions:
+            wait_set.add_subscription(subscription.handle)
+        for client in clients:
+            wait_set.add_client(client.handle)
+        for service in services:
+            wait_set.add_service(service.handle)
+        wait_set.wait(int(timeout * 1e9))
+        self._poll()
+
+    def _poll(self) -> bool:
+        handled = False
+        for loop in self._loops:
+            handled |= loop.poll()
+        return handled
+
+    def _empty_wait_set(self, subscriptions: int, clients: int, services: int) -> Any:
+        sizes = (subscriptions, clients, services)
+        if sizes != self._sizes:
+            self._wait_set = _rclpy.WaitSet(subscriptions, 0, 0, clients, services, 0,
+                                            self._loops[0].context)
+            self._sizes = sizes
+        self._wait_set.clear_entities()
         return self._wait_set

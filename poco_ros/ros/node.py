@@ -2,6 +2,8 @@
 
 Threads: the node's work (a :class:`FastLoop`, training, the ticks of an environment) runs in the
 main thread; an executor in a second thread serves parameters, diagnostics and rare services.
+Several nodes can be composed in one process; their work takes turns in its main thread then, and
+what one sends another is there without a wake-up.
 SIGINT and SIGTERM only set a flag, so a node stops between two pieces of work with ROS still up:
 it saves, says its last word and exits with 0.
 """
@@ -23,7 +25,7 @@ from rclpy.signals import SignalHandlerOptions
 
 from poco_ros.core.errors import PocoError
 from poco_ros.ros.diagnostics import Health
-from poco_ros.ros.fast_loop import FastLoop
+from poco_ros.ros.fast_loop import FastLoop, LoopGroup
 from poco_ros.ros.parameters import given_parameters
 
 REFUSED = 2
@@ -67,8 +69,11 @@ class Interrupts:
 class PocoNode(Node):
     """A node with health, a fast loop and a way to stop."""
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name, automatically_declare_parameters_from_overrides=True)
+    def __init__(self, name: str, arguments: Sequence[str] | None = None) -> None:
+        """Make the node, with ROS ``arguments`` of its own; None: with those of the process."""
+        super().__init__(name, cli_args=None if arguments is None else list(arguments),
+                         use_global_arguments=arguments is None,
+                         automatically_declare_parameters_from_overrides=True)
         self.given = given_parameters(self)
         """Parameters that were given from outside, still to be declared."""
         self.interrupts = Interrupts()
@@ -93,10 +98,20 @@ class PocoNode(Node):
         finally:
             self.interrupts.at_once = False
 
+    def advance(self) -> float:
+        """Do what is due now, without waiting; return how long nothing else will be due [s].
+
+        Called again and again, in the main thread; in between the loop handles what comes in.
+        """
+        return POLL
+
     def work(self) -> None:
-        """Do the node's work, in the main thread, until ``stopping`` is set or it is done."""
+        """Do the node's work, in the main thread, until ``stopping`` is set or it is done.
+
+        A node that has a way of its own here cannot be composed with others.
+        """
         while not self.stopping.is_set():
-            self.loop.wait(POLL)
+            self.loop.wait(self.advance())
 
     def close(self) -> None:
         """Save and release what the node holds; called once, also after an error."""
@@ -104,6 +119,15 @@ class PocoNode(Node):
 
 def run(make: Callable[[], PocoNode], arguments: Sequence[str] | None = None) -> int:
     """Run a node in this process until it is done or interrupted; return the exit code.
+
+    ``arguments`` are those of ROS; None: of the command line. Exit codes: see :func:`compose`.
+    """
+    return compose([make], arguments)
+
+
+def compose(makes: Sequence[Callable[[], PocoNode]],
+            arguments: Sequence[str] | None = None) -> int:
+    """Run nodes in this process until they are done or interrupted; return the exit code.
 
     0: done or stopped. 2: it refused its parameters or files; the reason is on stderr. 1: an
     error that is none of the user's; with a traceback.
@@ -113,7 +137,7 @@ def run(make: Callable[[], PocoNode], arguments: Sequence[str] | None = None) ->
     interrupts = Interrupts()
     try:
         with interrupts.caught():
-            return _run(make, interrupts)
+            return _run([make() for make in makes], interrupts)
     except PocoError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return REFUSED
@@ -122,11 +146,12 @@ def run(make: Callable[[], PocoNode], arguments: Sequence[str] | None = None) ->
     return 0  # interrupted before there was anything to save
 
 
-def _run(make: Callable[[], PocoNode], interrupts: Interrupts) -> int:
-    node = make()
-    node.interrupts, stopping = interrupts, interrupts.stopping
+def _run(nodes: Sequence[PocoNode], interrupts: Interrupts) -> int:
+    stopping = interrupts.stopping
     executor = SingleThreadedExecutor()
-    executor.add_node(node)
+    for node in nodes:
+        node.interrupts = interrupts
+        executor.add_node(node)
     failed: list[BaseException] = []
 
     def spin() -> None:
@@ -144,12 +169,23 @@ def _run(make: Callable[[], PocoNode], interrupts: Interrupts) -> int:
     interrupts.at_once = False
     try:
         if not stopping.is_set():
-            node.work()
+            _work(nodes, stopping)
     finally:
         try:
-            node.close()
+            for node in nodes:
+                node.close()
         finally:
             executor.shutdown()
             thread.join(timeout=5.0)
-            node.destroy_node()
-    return 1 if failed or node.failed else 0
+            for node in nodes:
+                node.destroy_node()
+    return 1 if failed or any(node.failed for node in nodes) else 0
+
+
+def _work(nodes: Sequence[PocoNode], stopping: threading.Event) -> None:
+    if len(nodes) == 1:
+        nodes[0].work()
+        return
+    loops = LoopGroup([node.loop for node in nodes])
+    while not stopping.is_set():
+        loops.wait(min([node.advance() for node in nodes]))

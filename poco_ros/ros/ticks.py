@@ -12,7 +12,7 @@ from sensor_msgs.msg import JointState
 
 from poco_ros.core.joining import ExecutedAction, RewardSample
 from poco_ros.core.observation import ObservationLayout
-from poco_ros.ros import convert, names
+from poco_ros.ros import convert, names, wire
 
 
 class TickTopics:
@@ -33,15 +33,15 @@ class TickTopics:
 
     def observation(self, stamp: int, observation: np.ndarray) -> None:
         """Publish s_k (O,), taken at ``stamp`` [ns]."""
-        self._features.publish(convert.features_to_msg(stamp, self.layout, observation))
+        self._features.publish(wire.features_to_wire(stamp, self.layout, observation))
 
     def executed(self, action: ExecutedAction) -> None:
         """Publish what was executed."""
-        self._executed.publish(convert.executed_to_msg(action))
+        self._executed.publish(wire.executed_to_wire(action))
 
     def reward(self, reward: RewardSample) -> None:
         """Publish the reward of a step."""
-        self._reward.publish(convert.reward_to_msg(reward))
+        self._reward.publish(wire.reward_to_wire(reward))
 
     def joints_heard(self) -> bool:
         """Return whether anybody listens to the joints."""

@@ -7,7 +7,7 @@ from poco_msgs.msg import ExecutedAction as ExecutedActionMsg
 from rclpy.node import Node
 from sensor_msgs.msg import JointState
 
-from poco_ros.core.joining import FAULT, ExecutedAction, TickStatus
+from poco_ros.core.joining import ExecutedAction, TickStatus
 from poco_ros.robot.arm import ArmState
 from poco_ros.robot.control_status import Executed
 from poco_ros.robot.kinematics import GRIPPER_NAME
@@ -42,9 +42,10 @@ class ArmTopics:
 def executed_action(tick: Executed) -> ExecutedAction:
     """Return what the control loop did in a tick, as the graph knows it."""
     decision, played = tick.decision, tick.played
-    held_by_fault = decision.fault and decision.verdict is TickStatus.HELD
+    faulty = decision.fault and decision.verdict is TickStatus.HELD
     return ExecutedAction(
         tick.stamp, tick.episode_id, tick.step, decision.executed, decision.requested,
         chunk_id=played.chunk_id if played else 0, index=played.index if played else 0,
-        policy_version=played.policy_version if played else 0, status=decision.verdict,
-        reason=f"{FAULT if held_by_fault else ''}{decision.reason}")
+        policy_version=played.policy_version if played else 0,
+        status=TickStatus.FAULT if faulty else decision.verdict,
+        reason=decision.reason)
