@@ -207,7 +207,7 @@ def test_a_chunk_that_does_not_belong_is_refused_counted_told_and_moves_nothing(
 
 
 @pytest.mark.parametrize("fault, words", [
-    ("silent_bus", "bus_silent"), ("broken_motor", "joint3"), ("unplugged_can", "bus")])
+    ("silent_bus", "bus_silent"), ("broken_motor", "joint"), ("unplugged_can", "bus")])
 def test_a_fault_holds_the_arm_and_the_next_reset_goes_on(
         cell: Cell, driver: ArmDriver, fault: str, words: str) -> None:
     name = driver.begin()

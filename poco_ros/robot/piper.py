@@ -112,8 +112,7 @@ class Piper(Arm):
                                    f" {link.bus} (frame 0x{link.foreign_frame:X}); end it",
                                    mute=True))
         if link.send_failures:
-            faults.append(ArmFault("send_failed", f"{link.send_failures} frames in a row could not"
-                                   f" be sent on bus {link.bus}"))
+            faults.append(ArmFault("send_failed", f"frames cannot be sent on bus {link.bus}"))
         return ArmState(JOINT_NAMES, measured.positions, measured.gripper, measured.monotonic_ns,
                         measured.wall_ns, self._motors_on(measured), measured.velocities,
                         tuple(faults))

@@ -20,7 +20,7 @@ from poco_ros.nodes.arm_controller.settings import (
     task_of,
 )
 from poco_ros.nodes.arm_controller.tick_topics import ArmTopics, executed_action
-from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
+from poco_ros.robot.arm import ArmCommand, ArmError, ArmFault, ArmState
 from poco_ros.robot.control_status import Executed, Mode
 from poco_ros.robot.controller import ArmController
 from poco_ros.robot.piper import Piper
@@ -263,20 +263,24 @@ class ArmControllerNode(HardwareNode):
             return (f"stopped: {controller.reason}; release it with service stop, data false, then"
                     " press ready")
         if controller.mode is Mode.HOLDING:
-            return (f"holding: {controller.reason}; it goes on when that is over and the operator"
-                    " was ready")
+            why = "; ".join([controller.reason, *(str(fault) for fault in self._faults()
+                                                  if fault.code not in controller.reason)])
+            return f"holding: {why}; it goes on when that is over and the operator was ready"
         if not self.teaching:
             return ""
-        try:
-            faults = self.arm.read().faults
-        except ArmError as error:  # the bus is being closed
-            return str(error)
+        faults = self._faults()
         by_hand = any(fault.code == "teaching" for fault in faults)
         if self._led or by_hand:
             self.health.got(LEADING)
         else:
             self.health.wait_for(LEADING)
         return "; ".join(str(fault) for fault in faults if fault.code not in HAND_LED)
+
+    def _faults(self) -> tuple[ArmFault, ...]:
+        try:
+            return self.arm.read().faults
+        except ArmError as error:  # the bus is being closed
+            return (ArmFault("closed", str(error)),)
 
     def _figures(self) -> dict[str, object]:
         status = self.controller.status()
