@@ -14,7 +14,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "poco_ros/__init__.py").rea
 
 # Executables of `ros2 run poco_ros <name>`; poco_ros/cli/node.py knows the module of each.
 NODES = ("sim_bridge", "rollout", "policy_server", "learner", "recorder", "arm_controller",
-         "camera_encoder", "keypad_reward", "cell")
+         "camera_encoder", "keypad_reward", "cell", "compose")
 
 # Python 3.13 cannot have all that the simulations ask for: labmaze (for dm_control's mazes) and a
 # numpy below 2 (for mink, robosuite's whole-body control) have no release for it. Nothing here

@@ -24,16 +24,22 @@ def isolate() -> None:
 
 @contextlib.contextmanager
 def nodes(parameters: Mapping[str, Mapping[str, object]], log: Path,
-          nice: Sequence[str] = ()) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
-    """Run nodes, name -> parameters; stop them at the end, and fail if one ended by itself."""
+          nice: Sequence[str] = (), composed: bool = False,
+          namespace: str = "") -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Run nodes, name -> parameters; stop them at the end, and fail if one ended by itself.
+
+    A process each, or ``composed``: all in one.
+    """
+    words = {name: _ros_arguments(values, namespace) for name, values in parameters.items()}
+    if composed:
+        words = {"compose": [word for name in words for word in (name, *words[name], "--")]}
     running = {}
     with open(log, "wb") as stream:
         try:
-            for name, values in parameters.items():
-                words = [f for key, value in values.items() for f in ("-p", f"{key}:={value}")]
+            for name, arguments in words.items():
                 prefix = ["nice", "-n", "10"] if name in nice else []
                 running[name] = subprocess.Popen(
-                    [*prefix, sys.executable, "-m", NODES[name], "--ros-args", *words],
+                    [*prefix, sys.executable, "-m", NODES[name], *arguments],
                     stdout=stream, stderr=stream)
             yield running
             ended = [name for name, process in running.items() if process.poll() is not None]
@@ -44,3 +50,8 @@ def nodes(parameters: Mapping[str, Mapping[str, object]], log: Path,
                 process.send_signal(signal.SIGINT)
             for process in running.values():
                 process.wait(60)
+
+
+def _ros_arguments(parameters: Mapping[str, object], namespace: str) -> list[str]:
+    words = [word for name, value in parameters.items() for word in ("-p", f"{name}:={value}")]
+    return ["--ros-args", *words, *(["-r", f"__ns:=/{namespace}"] if namespace else [])]

@@ -7,7 +7,7 @@ where ROS 2 is installed the usual way.
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +35,8 @@ from poco_ros.bringup import (
     NodeSpec,
     arguments_from_text,
     bag_command,
+    composed_words,
+    processes_of,
 )
 from poco_ros.core.config import info_of, settings_of
 from poco_ros.processes import REFUSED, RESPAWN_DELAY, STOP_PATIENCE, kept_environment, tether
@@ -69,8 +71,8 @@ def _start(context: LaunchContext, name: str, graph: Graph) -> list[Any]:
              for argument in settings_of(graph.arguments)}
     arguments = graph.resolve(arguments_from_text(graph.arguments, texts, f"{name}.launch.py"))
     actions: list[Any] = [LogInfo(msg=f"run folder {arguments.run_dir}")]
-    for node in graph.nodes(arguments):
-        actions += _node_actions(node)
+    for nodes in processes_of(graph.nodes(arguments)):
+        actions += _process_actions(nodes)
     if arguments.record:
         command = bag_command(arguments.run_dir)
         if command is None:
@@ -82,18 +84,26 @@ def _start(context: LaunchContext, name: str, graph: Graph) -> list[Any]:
     return actions
 
 
-def _node_actions(spec: NodeSpec) -> list[Any]:
-    node = Node(
-        package="poco_ros", executable=spec.executable, name=spec.name,
-        namespace=spec.namespace or None, parameters=[dict(spec.parameters)],
-        arguments=list(spec.arguments) or None, remappings=list(spec.remappings) or None,
-        ros_arguments=["--log-level", spec.log_level], output="screen", emulate_tty=True,
-        additional_env=kept_environment(spec.nice), respawn=spec.respawn,
-        respawn_delay=RESPAWN_DELAY, sigterm_timeout=str(STOP_PATIENCE))
+def _process_actions(nodes: Sequence[NodeSpec]) -> list[Any]:
+    spec = nodes[0]
+    kept: dict[str, Any] = {
+        "output": "screen", "emulate_tty": True, "additional_env": kept_environment(spec.nice),
+        "respawn": spec.respawn, "respawn_delay": RESPAWN_DELAY,
+        "sigterm_timeout": str(STOP_PATIENCE)}
+    if spec.process:  # names, namespaces and parameters are among the words of each node
+        node = Node(package="poco_ros", executable="compose", arguments=composed_words(nodes),
+                    **kept)
+    else:
+        node = Node(
+            package="poco_ros", executable=spec.executable, name=spec.name,
+            namespace=spec.namespace or None, parameters=[dict(spec.parameters)],
+            arguments=list(spec.arguments) or None, remappings=list(spec.remappings) or None,
+            ros_arguments=["--log-level", spec.log_level], **kept)
 
     def ended(event: ProcessExited, context: LaunchContext) -> Any:
         if event.returncode == REFUSED:
-            return EmitEvent(event=Shutdown(reason=f"{spec.name} refused its settings"))
+            return EmitEvent(event=Shutdown(
+                reason=f"{spec.process or spec.name} refused its settings"))
         if event.returncode == 0 and spec.ends_graph:
             return EmitEvent(event=Shutdown(reason=f"{spec.name} has finished the run"))
         return None

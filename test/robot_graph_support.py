@@ -18,8 +18,7 @@ import yaml
 from cell_support import wait_until
 from graph_support import Onlooker
 
-from poco_ros.bringup import NodeSpec
-from poco_ros.bringup.robot import RealFinetuneArguments, real_finetune, resolve_finetune
+from poco_ros.bringup import GRAPHS, NodeSpec
 from poco_ros.cli.launch import command_of
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
@@ -63,18 +62,22 @@ def write_robot_preset(folder: Path, changes: Mapping[str, Mapping[str, Any]] = 
 
 
 class RobotGraph:
-    """Processes of ``poco launch real_finetune hardware:=emulated``, with nobody at the keypad."""
+    """The processes of ``poco launch GRAPH hardware:=emulated``."""
 
-    def __init__(self, folder: Path, preset: Path) -> None:
-        cell = folder / "cell.yaml"
+    def __init__(self, place: Path, preset: Path, graph: str = "real_finetune",
+                 operator: bool = False, **arguments: Any) -> None:
+        """Take a folder, a graph, whether the operator presses keys by himself, and arguments."""
+        cell = place / "cell.yaml"
         values = yaml.safe_load(QUICK.read_text())
-        values["operator"]["enabled"] = False
+        values["operator"]["enabled"] = operator
         cell.write_text(yaml.safe_dump(values))
-        self.folder = folder
-        self.arguments = resolve_finetune(RealFinetuneArguments(
-            preset=str(preset), hardware="emulated", cell=str(cell), run_dir=str(folder / "run")))
+        self.folder = place
+        launched = GRAPHS[graph]
+        self.arguments = launched.resolve(launched.arguments(
+            preset=str(preset), hardware="emulated", cell=str(cell), run_dir=str(place / "run"),
+            **arguments))
         self.specs: dict[str, NodeSpec] = {
-            spec.name: spec for spec in real_finetune(self.arguments)}
+            spec.name: spec for spec in launched.nodes(self.arguments)}
         self.home = np.array(values.get("scene", {}).get("home", HOME))
         self.processes: dict[str, subprocess.Popen[bytes]] = {}
         port = yaml.safe_load(Path(self.arguments.cell).read_text())["port"]

@@ -8,10 +8,11 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from poco_ros.bringup import arguments_from_text, split_assignments
+from poco_ros.bringup import arguments_from_text, processes_of, split_assignments
 from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.cli.node import ros_words
@@ -130,6 +131,17 @@ def test_only_the_learner_gives_way_and_only_its_end_ends_the_graph(tmp_path: Pa
     assert {name for name, node in nodes.items() if node.ends_graph} == {"learner"}
     assert set(nodes) == {"sim_bridge", "policy_server", "rollout", "learner"}
     assert all(node.respawn for node in nodes.values())
+
+
+def test_what_acts_shares_a_process_in_lockstep_alone(tmp_path: Path) -> None:
+    def processes(**given: Any) -> list[list[str]]:
+        nodes = sim_scene(resolve(SimSceneArguments(run_dir=str(tmp_path), **given)))
+        return [[node.name for node in process] for process in processes_of(nodes)]
+
+    acting = ["rollout", "policy_server", "sim_bridge"]
+    apart = [[name] for name in (*acting, "learner")]
+    assert processes() == [acting, ["learner"]]
+    assert processes(composed=False) == processes(pace="realtime") == apart
 
 
 def test_ros_arguments_keep_text_as_text(tmp_path: Path) -> None:

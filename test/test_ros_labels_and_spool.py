@@ -77,3 +77,15 @@ def test_unfinished_writes_are_cleared_and_foreign_files_named(tmp_path: Path) -
     (tmp_path / "notes.safetensors").write_bytes(b"?")
     with pytest.raises(DataError, match=r"notes\.safetensors: not a file of this spool"):
         Spool(tmp_path)
+
+
+def test_the_newest_file_when_torn_by_a_power_failure_is_set_aside(tmp_path: Path) -> None:
+    spool = Spool(tmp_path)
+    for name in ("a", "b"):
+        spool.put(episode(name))
+    newest = sorted(tmp_path.glob("*.safetensors"))[-1]
+    newest.write_bytes(newest.read_bytes()[:100])
+    again = Spool(tmp_path)
+    assert again.ids == ("a",) and newest.with_suffix(".torn").exists()
+    again.put(episode("b"))
+    assert Spool(tmp_path).ids == ("a", "b")

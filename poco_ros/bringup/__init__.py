@@ -13,6 +13,8 @@ from poco_ros.bringup.graph import (
     Parameter,
     arguments_from_text,
     bag_command,
+    composed_words,
+    processes_of,
     split_assignments,
 )
 from poco_ros.bringup.robot import REAL_FINETUNE, TEACH
@@ -22,4 +24,4 @@ GRAPHS: dict[str, Graph] = {
     "sim_scene": SIM_SCENE, "real_finetune": REAL_FINETUNE, "teach": TEACH}
 
 __all__ = ["GRAPHS", "NO_BAG", "Graph", "NodeSpec", "Parameter", "arguments_from_text",
-           "bag_command", "split_assignments"]
+           "bag_command", "composed_words", "processes_of", "split_assignments"]

@@ -34,6 +34,8 @@ class NodeSpec:
     arguments: tuple[str, ...] = ()
     """Words of its command line before those of ROS."""
     namespace: str = ""
+    process: str = ""
+    """Process that it shares with the others that name it; empty: it has its own."""
     nice: int = 0
     """Added to the niceness of the process; 10 = only time that others leave."""
     respawn: bool = True
@@ -55,6 +57,19 @@ class NodeSpec:
             # JSON quotes text, so that a path or a task never reads as a number.
             arguments += ["-p", f"{name}:={json.dumps(value)}"]
         return arguments
+
+
+def processes_of(nodes: Sequence[NodeSpec]) -> list[list[NodeSpec]]:
+    """Return the nodes of every process of a graph."""
+    processes: dict[str, list[NodeSpec]] = {}
+    for node in nodes:
+        processes.setdefault(node.process or node.name, []).append(node)
+    return list(processes.values())
+
+
+def composed_words(nodes: Sequence[NodeSpec]) -> list[str]:
+    """Return the words with which the executable ``compose`` runs nodes in one process."""
+    return [word for node in nodes for word in (node.executable, *node.ros_arguments(), "--")]
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from poco_ros.processes import LEARNER_NICENESS
 LEADER, HAND = "leader", "hand"
 CELL_INTERFACE = "poco_cell"
 """python-can interface of the emulated cell; the cell is tested to have these names."""
+ENDLESS = 1_000_000
 PATHS = ("encoder", "pictures", "checkpoint", "demonstrations", "folder")
 """Arguments that are paths, and may be left empty."""
 T = TypeVar("T", bound="RobotArguments")
@@ -104,6 +105,7 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     if isinstance(arguments, TeachArguments):
         files["robot"] = merge(files["robot"], {"arm": {
             "other_controllers": LEADER if arguments.by == LEADER else "refuse"}})
+        files["cell"] = merge(files["cell"], {"leader": {"demonstrations": ENDLESS}})
     written: dict[str, Any] = {}
     for name, values in files.items():
         written[name] = str(folder / f"{name}.yaml")
@@ -200,6 +202,9 @@ def real_finetune(arguments: RealFinetuneArguments) -> list[NodeSpec]:
 
 def resolve_teach(arguments: TeachArguments) -> TeachArguments:
     """Return ``arguments`` with nothing left open; see :func:`_resolve`."""
+    if arguments.by == HAND and arguments.hardware == "emulated":
+        raise ConfigError("by:=hand: nobody can press the button of the emulated arm that lets it"
+                          " be led by hand; leave by:= out, the emulated cell has a leader arm")
     title = load_preset(find_preset(arguments.preset)).task.name
     stamp = time.strftime("%Y%m%d-%H%M%S")
     return _resolve(replace(

@@ -31,6 +31,9 @@ class SimSceneArguments:
     seed: int = setting(0, "seed of the run: resets, noise, learning", minimum=0)
     pace: str = setting("lockstep", "lockstep: as fast as it goes, reproducible; realtime: at the"
                         " control rate of the task", choices=("lockstep", "realtime"))
+    composed: bool = setting(
+        True, "in lockstep, rollout, policy_server and sim_bridge share one process: faster, and"
+        " the other cores are free for the learner; false: a process each, as in real time")
     checkpoint: str = setting(
         "", "folder of a checkpoint to start from; empty: clone the demonstrations first")
     run_dir: str = setting(
@@ -84,11 +87,12 @@ def sim_scene(arguments: SimSceneArguments) -> list[NodeSpec]:
         return NodeSpec(executable, executable, {**shared, **parameters}, namespace=a.namespace,
                         log_level=a.log_level, **kept)
 
-    return [
+    acting = "lockstep" if a.composed and a.pace == "lockstep" else ""
+    return [  # those that act in the order in which a tick passes through them
+        node("rollout", {"run_dir": a.run_dir, "seed": a.seed, "pace": a.pace}, process=acting),
+        node("policy_server", {}, process=acting),
         node("sim_bridge", {"task": a.task, "task_number": a.task_number, "pace": a.pace,
-                            "seed": a.seed}),
-        node("policy_server", {}),
-        node("rollout", {"run_dir": a.run_dir, "seed": a.seed, "pace": a.pace}),
+                            "seed": a.seed}, process=acting),
         node("learner", {"run_dir": a.run_dir, "seed": a.seed, "checkpoint": a.checkpoint},
              nice=LEARNER_NICENESS, ends_graph=True),
     ]

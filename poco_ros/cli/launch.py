@@ -14,6 +14,8 @@ from poco_ros.bringup import (
     NodeSpec,
     arguments_from_text,
     bag_command,
+    composed_words,
+    processes_of,
     split_assignments,
 )
 from poco_ros.core.config import info_of, settings_of
@@ -84,10 +86,12 @@ def installed_share() -> Path | None:
         return None
 
 
-def command_of(node: NodeSpec) -> tuple[str, ...]:
-    """Return the command line that runs a node with this Python."""
-    return (sys.executable, "-m", "poco_ros.cli.main", "node", node.executable,
-            *node.ros_arguments())
+def command_of(*nodes: NodeSpec) -> tuple[str, ...]:
+    """Return the command line that runs the nodes of a process with this Python."""
+    first = nodes[0]
+    words = ["compose", *composed_words(nodes)] if first.process \
+        else [first.executable, *first.ros_arguments()]
+    return (sys.executable, "-m", "poco_ros.cli.main", "node", *words)
 
 
 def run_processes(graph: Graph, arguments: object) -> int:
@@ -96,9 +100,9 @@ def run_processes(graph: Graph, arguments: object) -> int:
 
     resolved = graph.resolve(arguments)
     processes = [
-        ProcessSpec(node.name, command_of(node), kept_environment(node.nice), node.respawn,
-                    node.ends_graph)
-        for node in graph.nodes(resolved)]
+        ProcessSpec(first.process or first.name, command_of(first, *others),
+                    kept_environment(first.nice), first.respawn, first.ends_graph)
+        for first, *others in processes_of(graph.nodes(resolved))]
     print(f"poco: run folder {resolved.run_dir}; Ctrl-C saves and stops", flush=True)
     if resolved.record:
         command = bag_command(resolved.run_dir)

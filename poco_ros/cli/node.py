@@ -19,6 +19,7 @@ NODES = {
     "camera_encoder": "poco_ros.nodes.camera_encoder",
     "keypad_reward": "poco_ros.nodes.keypad_reward",
     "cell": "poco_ros.cli.cell",
+    "compose": "poco_ros.cli.compose",
 }
 """Name -> module with a ``main()`` that returns the exit code. ``setup.py`` lists the names."""
 INTERRUPTED = 130

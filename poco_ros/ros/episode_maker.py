@@ -27,7 +27,7 @@ from poco_ros.core.joining import EpisodeBuilder
 from poco_ros.core.labels import LabelRewards, labelled
 from poco_ros.core.observing import ObservationJoiner
 from poco_ros.core.task import ROBOT_JOINTS, TaskConfig
-from poco_ros.ros import convert, names
+from poco_ros.ros import convert, names, wire
 from poco_ros.ros.attempt import Attempt
 from poco_ros.ros.delivery import Delivery
 from poco_ros.ros.episode_topic import EpisodeTopic
@@ -82,17 +82,18 @@ class EpisodeMaker(PocoNode):
         self._ready = not self.robot
         self._told = EpisodeTopic(self, self.settings.success_window)
         loop = self.loop
-        loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS,
-                       wakes=not self.robot)
-        if self.robot:
+        if not self.robot:
+            loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS, raw=True)
+        else:
+            loop.subscribe(Features, names.FEATURES, self._on_parts, names.TICK_QOS, wakes=False)
             self._joiner = ObservationJoiner(self.layout, self.settings.features_max_age)
             self._seen_at, self._hole = -math.inf, "no joint_states have come yet"
             loop.subscribe(JointState, names.JOINT_STATES, self._on_joints, names.TICK_QOS)
             loop.subscribe(Header, names.OPERATOR_READY, self._on_ready, names.OPERATOR_QOS)
             self._home = loop.client(Trigger, names.HOME)
         loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS,
-                       wakes)
-        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes)
+                       wakes, raw=True)
+        loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes, raw=True)
         loop.serve(Label, names.LABEL, self._on_label)
         self._reset = loop.client(Reset, names.RESET)
 
@@ -121,16 +122,15 @@ class EpisodeMaker(PocoNode):
 
     # -- beginning ----------------------------------------------------------------------------
 
-    def work(self) -> None:
-        """Make episodes until stopped; one that is open then is dropped."""
-        while not self.stopping.is_set():
-            self.loop.wait(CHECK_PERIOD)
-            now = time.monotonic()
-            if now >= self._next_check:
-                self._next_check = now + CHECK_PERIOD
-                self.delivery.update()
-                self._look_for_overdue(now)
-                self.begin_when_possible()
+    def advance(self) -> float:
+        """Look at what is overdue, every now and then; an episode is made by what comes in."""
+        now = time.monotonic()
+        if now >= self._next_check:
+            self._next_check = now + CHECK_PERIOD
+            self.delivery.update()
+            self._look_for_overdue(now)
+            self.begin_when_possible()
+        return CHECK_PERIOD
 
     def begin_when_possible(self) -> None:
         """Begin the next episode, or say what is missing."""
@@ -200,11 +200,10 @@ class EpisodeMaker(PocoNode):
 
     # -- running ------------------------------------------------------------------------------
 
-    def _on_features(self, message: Features) -> None:
-        if not self.robot:
-            self.join(lambda builder: builder.add_observation(
-                *convert.features_of(message, self.layout)))
-            return
+    def _on_features(self, data: bytes) -> None:
+        self.join(lambda builder: builder.add_observation(*wire.features_of(data, self.layout)))
+
+    def _on_parts(self, message: Features) -> None:
         try:
             self._joiner.add_features(*convert.parts_of(message))
         except DataError as error:
@@ -223,12 +222,12 @@ class EpisodeMaker(PocoNode):
         self._hole = ""
         self.join(lambda builder: builder.add_observation(stamp, observation))
 
-    def _on_executed(self, message: ExecutedAction) -> None:
-        self.join(lambda builder: builder.add_executed(convert.executed_of(message)))
+    def _on_executed(self, data: bytes) -> None:
+        self.join(lambda builder: builder.add_executed(wire.executed_of(data)))
 
-    def _on_reward(self, message: Reward) -> None:
+    def _on_reward(self, data: bytes) -> None:
         try:
-            reward = convert.reward_of(message)
+            reward = wire.reward_of(data)
             if reward.of_environment:
                 self.join(lambda builder: builder.add_reward(reward))
             elif reward.outcome != Outcome.NONE:

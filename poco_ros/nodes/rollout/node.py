@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from poco_ros.core.spool import Spool
 from poco_ros.nodes.rollout.attempt import ActingAttempt, Asked
 from poco_ros.nodes.rollout.schedule import FREE_RUNNING, LEARNER, NEWEST, WEIGHTS, Schedule
 from poco_ros.preset import Preset, load_preset
-from poco_ros.ros import convert, names
+from poco_ros.ros import convert, names, wire
 from poco_ros.ros.attempt import Attempt
 from poco_ros.ros.delivery import STORE, Delivery, to_learner
 from poco_ros.ros.episode_maker import ENVIRONMENT, SILENCE, EpisodeMaker, Missing
@@ -52,8 +53,8 @@ class Rollout(EpisodeMaker):
 
     settings: RolloutSettings
 
-    def __init__(self) -> None:
-        super().__init__("rollout")
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        super().__init__("rollout", arguments)
         name = str(self.given.get("preset", ""))
         preset = load_preset(name) if name else Preset()
         defaults: dict[str, Any] = config.to_dict(preset.graph.rollout)
@@ -163,7 +164,7 @@ class Rollout(EpisodeMaker):
             self._send(attempt, chunk)
 
     def _send(self, attempt: ActingAttempt, chunk: ActionChunk) -> None:
-        self._chunk_topic.publish(convert.chunk_to_msg(chunk, attempt.id))
+        self._chunk_topic.publish(wire.chunk_to_wire(chunk, attempt.id))
         attempt.sent(chunk)
 
     def overdue(self, attempt: Attempt, now: float) -> bool:
