@@ -43,7 +43,8 @@ class RobotArguments:
         "real", "real: the devices that the settings name; emulated: the emulated cell, started"
         " here", choices=("real", "emulated"))
     robot: str = setting("robot/piper.yaml", "settings of the arm: a path, or a name in config/")
-    cameras: str = setting("robot/cameras.yaml", "settings of cameras and encoder")
+    cameras: str = setting("", "settings of cameras and encoder; empty: robot/cameras.yaml, or"
+                           " cell/cameras.yaml with emulated hardware")
     keypad: str = setting("robot/keypad.yaml", "settings of the operator's keypad")
     encoder: str = setting("", "weights of the encoder; empty: as in the settings of the cameras")
     pictures: str = setting("", "folder to keep pictures in, for poco encoder fit; empty: none")
@@ -98,9 +99,12 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     stamp = time.strftime("%Y%m%d-%H%M%S")
     run_dir = Path(arguments.run_dir or f"runs/{preset.task.name}-{stamp}").expanduser().resolve()
     folder = run_dir / "launch"
-    files = {name: read_yaml(find_settings(getattr(arguments, name)))
-             for name in ("robot", "cameras", "keypad", "cell")}
-    if arguments.hardware == "emulated":
+    emulated = arguments.hardware == "emulated"
+    cameras = arguments.cameras or ("cell" if emulated else "robot") + "/cameras.yaml"
+    names = {"robot": arguments.robot, "cameras": cameras, "keypad": arguments.keypad,
+             "cell": arguments.cell}
+    files = {kind: read_yaml(find_settings(name)) for kind, name in names.items()}
+    if emulated:
         files = _plugged_into_cell(files, list(preset.task.features))
     if isinstance(arguments, TeachArguments):
         files["robot"] = merge(files["robot"], {"arm": {
@@ -131,10 +135,8 @@ def _plugged_into_cell(files: Mapping[str, dict[str, Any]], cameras: list[str]
     # Not below the run's folder: the name of a socket has at most 107 characters.
     folder = Path(tempfile.gettempdir()) / f"poco_cell_{os.getuid()}_{port}"
     known = {camera["name"]: camera for camera in files["cameras"].get("cameras", [])}
-    plugged = [{**{key: value for key, value in known.get(name, {}).items()
-                   if key in ("crop", "silent_after", "frozen_after", "drop_share")},
-                "name": name, "source": f"http://127.0.0.1:{port}/camera/{name}.mjpg"}
-               for name in cameras]
+    plugged = [{**known.get(name, {}), "name": name,
+                "source": f"http://127.0.0.1:{port}/camera/{name}.mjpg"} for name in cameras]
     return {
         "cell": merge(files["cell"], {"folder": str(folder), "port": port}),
         "robot": merge(files["robot"], {
