@@ -26,7 +26,7 @@ from poco_ros.processes import kept_environment
 
 QUICK = Path(__file__).resolve().parent.parent / "config/cell/quick.yaml"
 HOME = (0.0, 1.2, -1.0, 0.0, 0.9, 0.0)
-FEATURES = 512
+FEATURES = 128
 PRESET: dict[str, Any] = {
     "task": {"domain": "robot", "title": "pick-cube", "features": {"front": FEATURES},
              "max_episode_steps": 60},

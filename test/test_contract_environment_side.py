@@ -34,7 +34,7 @@ from poco_ros.ros import convert, names
 
 pytestmark = pytest.mark.graph
 ROBOT = {
-    "task": {"domain": "robot", "title": "pick-cube", "features": {"front": 512},
+    "task": {"domain": "robot", "title": "pick-cube", "features": {"front": 128},
              "max_episode_steps": 60},
     "demonstrations": {"kind": "episodes"},
 }

@@ -62,7 +62,7 @@ def test_a_key_ends_the_episode_and_the_arm_goes_home(graph: RobotGraph, watcher
     assert episode.outcome == outcome and episode.terminated and episode.trainable
     assert episode.rewards[-1] == (outcome == Outcome.SUCCESS) and not episode.rewards[:-1].any()
     assert "keypad" in episode.notes[-1] and episode.began > 0
-    assert episode.observations.shape == (len(episode) + 1, 519)
+    assert episode.observations.shape == (len(episode) + 1, 135)
     assert (episode.policy_versions[:1] > 0).all()
     watcher.wait(graph, graph.at_home, "the arm is home")
 

@@ -48,6 +48,8 @@ class RobotArguments:
     keypad: str = setting("robot/keypad.yaml", "settings of the operator's keypad")
     encoder: str = setting("", "weights of the encoder; empty: as in the settings of the cameras")
     pictures: str = setting("", "folder to keep pictures in, for poco encoder fit; empty: none")
+    pictures_rate: float = setting(5.0, "pictures a second of each camera that are kept",
+                                   minimum=0.1, maximum=60.0)
     cell: str = setting("cell/pick_cube.yaml", "settings of the emulated cell")
     namespace: str = setting("", "namespace of all nodes; empty: none")
     run_dir: str = setting("", "folder of the run; empty: runs/<task>-<date>-<time>")
@@ -164,7 +166,8 @@ class _Maker:
         nodes = [
             self.node("arm_controller", {"config": a.robot, "mode": mode}),
             self.node("camera_encoder", {"config": a.cameras, "weights": a.encoder,
-                                         "record": a.pictures}),
+                                         "record": a.pictures,
+                                         "record_rate": a.pictures_rate}),
             NodeSpec("keypad_reward", "keypad_reward", {"config": a.keypad},
                      namespace=a.namespace, log_level=a.log_level),
         ]

@@ -25,6 +25,8 @@ from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 
 LINE_EVERY = 30.0
 """Seconds between two lines about a graph that makes episodes."""
+PICTURES_RATE = 12.0
+"""Pictures a second of each camera that the encoder is fitted to."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +145,8 @@ class Rehearsal:
         if count < wanted:
             self._make_episodes("teach", folder, wanted, {
                 "folder": folder, "episodes": wanted - count, "encoder": encoder,
-                "pictures": pictures, "run_dir": self._folder / f"{folder.name}_graph"})
+                "pictures": pictures, "pictures_rate": PICTURES_RATE,
+                "run_dir": self._folder / f"{folder.name}_graph"})
         episodes = list(EpisodeStore(folder))
         successes = sum(episode.success for episode in episodes)
         self._console.print(f"  {len(episodes)} demonstrations, {sum(map(len, episodes)):,} steps,"
