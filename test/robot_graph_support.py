@@ -155,12 +155,6 @@ class RobotGraph:
 class Watcher(Onlooker):
     """Waits for phases of the rollout's episodes."""
 
-    def wait_phase(self, graph: RobotGraph, phase: int, patience: float = 60.0) -> str:
-        """Wait until the newest word about an episode has ``phase``; return its id."""
-        self.wait(graph, lambda: bool(self.episodes) and self.episodes[-1].phase == phase,
-                  f"an episode in phase {phase}", patience)
-        return self.episodes[-1].episode_id
-
     def wait(self, graph: RobotGraph, condition: Callable[[], bool], what: str,
              patience: float = 60.0) -> None:
         """Wait for a condition; a failure shows what the nodes said."""

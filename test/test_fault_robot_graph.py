@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -39,8 +40,18 @@ def begin(graph: RobotGraph, watcher: Watcher) -> str:
     """Be ready, and return the id of the episode when the arm moves."""
     watcher.wait(graph, lambda: bool(watcher.episodes) and "press ready"
                  in watcher.episodes[-1].detail, "the rollout waits for the operator")
-    graph.press("ready")
-    name = watcher.wait_phase(graph, EpisodeStatus.RUNNING)
+    press_at = 0.0
+
+    def running() -> bool:
+        nonlocal press_at
+        newest = watcher.episodes[-1]
+        if "press ready" in newest.detail and time.monotonic() > press_at:
+            press_at = time.monotonic() + 2.0  # a rollout that has just begun may not hear it
+            graph.press("ready")
+        return newest.phase == EpisodeStatus.RUNNING
+
+    watcher.wait(graph, running, "an episode runs")
+    name = watcher.episodes[-1].episode_id
     watcher.wait(graph, lambda: graph.speed() > 0.1, "the arm moves")
     return name
 
