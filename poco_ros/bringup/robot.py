@@ -44,7 +44,7 @@ class RobotArguments:
         " here", choices=("real", "emulated"))
     robot: str = setting("robot/piper.yaml", "settings of the arm: a path, or a name in config/")
     cameras: str = setting("", "settings of cameras and encoder; empty: robot/cameras.yaml, or"
-                           " cell/cameras.yaml with emulated hardware")
+                           " rehearsal/cameras.yaml with emulated hardware")
     keypad: str = setting("robot/keypad.yaml", "settings of the operator's keypad")
     encoder: str = setting("", "weights of the encoder; empty: as in the settings of the cameras")
     pictures: str = setting("", "folder to keep pictures in, for poco encoder fit; empty: none")
@@ -102,7 +102,7 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     run_dir = Path(arguments.run_dir or f"runs/{preset.task.name}-{stamp}").expanduser().resolve()
     folder = run_dir / "launch"
     emulated = arguments.hardware == "emulated"
-    cameras = arguments.cameras or ("cell" if emulated else "robot") + "/cameras.yaml"
+    cameras = arguments.cameras or ("rehearsal" if emulated else "robot") + "/cameras.yaml"
     names = {"robot": arguments.robot, "cameras": cameras, "keypad": arguments.keypad,
              "cell": arguments.cell}
     files = {kind: read_yaml(find_settings(name)) for kind, name in names.items()}

@@ -78,7 +78,7 @@ class OperatorConfig:
     lift_height: float = setting(0.08, "lifted: the cube's centre is higher above the table",
                                  unit="m", minimum=0.03)
     hold_time: float = setting(0.4, "lifted: for so long", unit="s", minimum=0.0)
-    trial_time: float = setting(14.0, "failure is typed after so long", unit="s", minimum=1.0)
+    trial_time: float = setting(5.0, "failure is typed after so long", unit="s", minimum=1.0)
     reaction_time: float = setting(0.25, "mean delay before a key", unit="s", minimum=0.0)
     reset_time: float = setting(1.0, "what it takes to put the cube back", unit="s", minimum=0.0)
     patience: float = setting(12.0, "ready is typed again when the arm has not moved for so long",

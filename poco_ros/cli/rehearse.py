@@ -35,8 +35,8 @@ class RehearsalConfig:
 
     picture_episodes: int = setting(20, "demonstrations of which the pictures fit the encoder; 0 ="
                                     " no fitting, random weights", minimum=0)
-    fit: str = setting("cell/encoder_fit.yaml", "settings of the fitting: a path, or a name in"
-                       " config/")
+    fit: str = setting("rehearsal/encoder_fit.yaml", "settings of the fitting: a path, or a name"
+                       " in config/")
     demonstrations: int = setting(100, "demonstrations to clone", minimum=1)
     evaluations: int = setting(50, "episodes in which each policy is tried", minimum=1)
 
