@@ -23,7 +23,7 @@ from poco_ros.preset import Preset, find_preset, load_preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.node import PocoNode
 from poco_ros.ros.weights import weights_to_msg
-from poco_ros.training import policy_spec
+from poco_ros.training import signature_of
 
 
 class Asker(PocoNode):
@@ -31,7 +31,7 @@ class Asker(PocoNode):
 
     def __init__(self, preset: Preset) -> None:
         super().__init__("asker")
-        policy = make_agent(preset.agent, policy_spec(preset), 0, "cpu").policy(1)
+        policy = make_agent(preset.agent, signature_of(preset), 0, "cpu").policy(1)
         self.task, self.size = preset.task.name, policy.spec.observation.size
         weights = self.create_publisher(PolicyWeights, names.POLICY_WEIGHTS,
                                         names.weights_qos(3))

@@ -31,14 +31,14 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_seed
 from poco_ros.learning.agents import make_agent
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy
 from poco_ros.preset import Preset, find_preset, load_preset
 from poco_ros.processes import LEARNER_NICENESS, lower_priority
 from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
 from poco_ros.ros.weights import weights_to_msg
-from poco_ros.training import policy_spec
+from poco_ros.training import signature_of
 from sim_bridge.factory import make_environment
 
 GRAPHS = {"composed": True, "separate": False}
@@ -178,7 +178,7 @@ def main() -> None:
     args = parser.parse_args()
     isolate()
     preset = load_preset(args.preset)
-    policy = make_agent(preset.agent, policy_spec(preset), 0, "cpu").policy(1)
+    policy = make_agent(preset.agent, signature_of(preset), 0, "cpu").policy(1)
     rclpy.init()
     with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as graphs:
         shared = {"preset": str(find_preset(args.preset))}

@@ -17,13 +17,13 @@ import torch
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.observation import ObservationLayout
-from poco_ros.learning.agents import Agent, Batch, Phase, make_agent
-from poco_ros.learning.config import AgentConfig
-from poco_ros.learning.policy import PolicySpec
+from poco_ros.learning.agents import Agent, Phase, make_agent
+from poco_ros.learning.config import AgentConfig, PocoConfig
+from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import Replay
 from poco_ros.preset import load_preset
 
-PAPER = AgentConfig()
+PAPER = PocoConfig()
 SAVERS = {
     "one candidate drawn": {"posterior": "draw"},
     "weights below 1% dropped": {"weight_floor": 0.01},
@@ -45,10 +45,8 @@ PRESET_SAVERS = {
 def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
     """Return a function that does one whole update on random data of that size."""
     generator = np.random.default_rng(0)
-    spec = PolicySpec("benchmark", ObservationLayout((("state", observation),)), action_dim,
-                      config.chunk_horizon, config.hidden_dim, config.num_layers,
-                      config.activation, config.flow_steps)
-    agent: Agent = make_agent(config, spec, 0)
+    signature = Signature("benchmark", ObservationLayout((("state", observation),)), action_dim)
+    agent: Agent = make_agent(config, signature, 0)
     episodes = [
         Episode(id=f"e{i}", observations=generator.standard_normal((201, observation)),
                 actions=generator.uniform(-1, 1, (200, action_dim)),
@@ -59,7 +57,7 @@ def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callabl
 
     def update() -> None:
         chunks = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
-        agent.update(Batch.of(chunks, agent.mean, agent.std), Phase.FULL)
+        agent.update(agent.tensors(chunks), Phase.FULL)
 
     return update
 
@@ -106,7 +104,7 @@ def main() -> None:
     print(f"RESULT poco_update_preset_ms={small['the preset']:.2f}")
 
 
-def faithful_to(agent: AgentConfig) -> AgentConfig:
+def faithful_to(agent: PocoConfig) -> PocoConfig:
     """Return the settings of ``agent`` with all savers off."""
     return dataclasses.replace(
         agent, num_candidates=PAPER.num_candidates, posterior=PAPER.posterior,

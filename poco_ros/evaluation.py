@@ -10,7 +10,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError
 from poco_ros.core.seeding import evaluation_seed
 from poco_ros.core.task import TaskConfig
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
 
 

@@ -17,7 +17,7 @@ from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
-from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.config import AgentConfig, PocoConfig, TrainConfig, shared_settings
 from poco_ros.ros.settings import GraphConfig
 
 
@@ -28,7 +28,7 @@ class Preset:
     task: TaskConfig = setting(TaskConfig, "the simulated task")
     demonstrations: DemonstrationConfig = setting(
         DemonstrationConfig, "what the policy is cloned from")
-    agent: AgentConfig = setting(AgentConfig, "networks and objectives")
+    agent: AgentConfig = setting(PocoConfig, "networks and objectives")
     train: TrainConfig = setting(TrainConfig, "stages and schedule")
     graph: GraphConfig = setting(GraphConfig, "how the ROS graph runs")
 
@@ -76,7 +76,16 @@ def find_settings(name: str | Path) -> Path:
 def load_preset(name: str | Path, overrides: Mapping[str, Any] | None = None) -> Preset:
     """Load a preset by name or path, with ``overrides`` (nested: ``{"train": {"utd": 1.0}}``).
 
+    Overrides that name another algorithm than the preset keep of its ``agent`` section what that
+    algorithm knows too.
+
     Raises:
         ConfigError: no such preset, unknown key, wrong type or range; file and key are named.
     """
-    return config.load(Preset, find_preset(name), overrides)
+    path = find_preset(name)
+    values = config.read_yaml(path)
+    over = dict(overrides or {})
+    algorithm = over.get("agent", {}).get("algorithm")
+    if algorithm is not None and isinstance(values.get("agent"), Mapping):
+        values["agent"] = shared_settings(values["agent"], algorithm)
+    return config.from_dict(Preset, config.merge(values, over), str(path))

@@ -30,7 +30,7 @@ from poco_ros.core.config import load
 from poco_ros.core.errors import CheckpointError, ConfigError
 from poco_ros.core.files import LATEST, write_atomic
 from poco_ros.core.tables import read_rows, write_rows
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy, policy_from_bytes
 from poco_ros.preset import Preset
 
 CLONED, FINETUNED = "cloned", "finetuned"
@@ -129,7 +129,7 @@ class RunFolder:
     def load_policy(self, name: str) -> Policy:
         """Read an acting policy by name; CheckpointError when it is broken."""
         path = self.policies / f"{name}.safetensors"
-        return Policy.from_bytes(path.read_bytes(), str(path))
+        return policy_from_bytes(path.read_bytes(), str(path))
 
     def add_evaluation(self, row: dict[str, object]) -> None:
         """Add a row to the table of evaluations; the same policy and seed replace their row."""
@@ -156,7 +156,7 @@ def read_policy(path: str | Path) -> tuple[Policy, str]:
     if not found.is_file():
         raise CheckpointError(f"{path}: no policy there; give a .safetensors file of a policy or"
                               " the folder of a run")
-    return Policy.from_bytes(found.read_bytes(), str(found)), str(found)
+    return policy_from_bytes(found.read_bytes(), str(found)), str(found)
 
 
 def provenance() -> dict[str, object]:

@@ -14,7 +14,7 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.metrics import MetricsLog
-from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.policies import Policy, Signature
 from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import Preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, snapshot_name
@@ -23,11 +23,10 @@ RECENT_EPISODES = 50
 """The running success rate is over this many of the last online episodes."""
 
 
-def policy_spec(preset: Preset) -> PolicySpec:
-    """Return the policy that a preset asks for."""
-    agent, task = preset.agent, preset.task
-    return PolicySpec(task.name, task.observation, task.action_dim, agent.chunk_horizon,
-                      agent.hidden_dim, agent.num_layers, agent.activation, agent.flow_steps)
+def signature_of(preset: Preset) -> Signature:
+    """Return what goes in and out of the policies of a preset."""
+    task = preset.task
+    return Signature(task.name, task.observation, task.action_dim)
 
 
 class TrainingRun:
@@ -36,7 +35,7 @@ class TrainingRun:
     def __init__(self, preset: Preset, folder: RunFolder, trainer: Trainer,
                  store: EpisodeStore) -> None:
         self.preset, self.folder, self.trainer, self.store = preset, folder, trainer, store
-        self.log = MetricsLog(folder.path, trainer.updates)
+        self.log = MetricsLog(folder.path, trainer.updates, trainer.agent.METRICS)
         self.last_metrics: dict[str, float] = {}
         self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
         for number in range(max(0, len(store) - RECENT_EPISODES), len(store)):
@@ -170,7 +169,7 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     folder = RunFolder(Path(run_dir))
     folder.begin(preset, seed)
     demonstrations = load_demonstrations(preset.demonstrations, preset.task)
-    trainer = Trainer(preset.agent, preset.train, policy_spec(preset), seed, demonstrations)
+    trainer = Trainer(preset.agent, preset.train, signature_of(preset), seed, demonstrations)
     store = EpisodeStore(folder.episodes)
     if folder.has_checkpoint:
         trainer.resume(folder.checkpoint, list(store))

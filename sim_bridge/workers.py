@@ -19,7 +19,7 @@ from poco_ros.core.task import TaskConfig
 from sim_bridge.factory import make_environment
 from sim_bridge.processes import Handler, ProcessPool, resolve
 
-POLICY_LOADER = "poco_ros.learning.policy:Policy.from_bytes"
+POLICY_LOADER = "poco_ros.learning.policies:policy_from_bytes"
 """Called with the policy's bytes and their source; returns what acts."""
 
 

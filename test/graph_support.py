@@ -27,7 +27,7 @@ from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_id, episode_seed
-from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.policies import FlowPolicy, Policy, PolicySpec
 from poco_ros.preset import Preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.node import PocoNode
@@ -113,15 +113,15 @@ def write_preset(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:
 def small_policy(version: int = 1, seed: int = 0, hidden_dim: int = 16,
                  task: str = TASK) -> Policy:
     """Return a policy with random weights for cube-single."""
-    spec = PolicySpec(task, ObservationLayout((("state", 28),)), 5, 5, hidden_dim, 2, "silu", 3)
+    spec = PolicySpec("flow", task, ObservationLayout((("state", 28),)), 5, 5, hidden_dim, 2,
+                      "silu", {"flow_steps": 3})
     generator = np.random.default_rng(seed)
     tensors = {"normalizer.mean": np.zeros(28, np.float32),
                "normalizer.std": np.ones(28, np.float32)}
-    for index, (inputs, outputs) in enumerate(spec.layer_sizes):
-        tensors[f"layers.{index}.weight"] = generator.standard_normal(
-            (outputs, inputs)).astype(np.float32) / np.sqrt(inputs)
-        tensors[f"layers.{index}.bias"] = np.zeros(outputs, np.float32)
-    return Policy(spec, tensors, version)
+    for name, shape in FlowPolicy.shapes(spec).items():
+        tensors[name] = generator.standard_normal(shape).astype(np.float32) / np.sqrt(shape[-1]) \
+            if name.endswith("weight") else np.zeros(shape, np.float32)
+    return FlowPolicy(spec, tensors, version)
 
 
 def run_headless(preset: Preset, folder: Path, seed: int) -> TrainingRun:

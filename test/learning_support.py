@@ -9,22 +9,19 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.learning.agents import Agent, Batch, make_agent
 from poco_ros.learning.config import AgentConfig
-from poco_ros.learning.policy import PolicySpec
+from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import ChunkBatch
 
 
-def spec_for(config: AgentConfig, observation: int = 1, action_dim: int = 1,
-             task: str = "bandit") -> PolicySpec:
-    """Return the specification of a policy over one part ``state``."""
-    return PolicySpec(task, ObservationLayout((("state", observation),)), action_dim,
-                      config.chunk_horizon, config.hidden_dim, config.num_layers,
-                      config.activation, config.flow_steps)
+def signature(observation: int = 1, action_dim: int = 1, task: str = "bandit") -> Signature:
+    """Return what goes in and out of policies over one part ``state``."""
+    return Signature(task, ObservationLayout((("state", observation),)), action_dim)
 
 
 def agent_for(config: AgentConfig, observation: int = 1, action_dim: int = 1,
               seed: int = 0) -> Agent:
     """Return a fresh agent of that configuration."""
-    return make_agent(config, spec_for(config, observation, action_dim), seed)
+    return make_agent(config, signature(observation, action_dim), seed)
 
 
 def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
@@ -45,9 +42,8 @@ def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
 def samples(agent: Agent, count: int, seed: int = 1) -> np.ndarray:
     """Return ``count`` flat chunks (count, C) drawn from the policy at the zero observation."""
     generator = torch.Generator().manual_seed(seed)
-    noise = torch.randn(1, count, agent.spec.chunk_size, generator=generator)
-    zero = torch.zeros(1, agent.spec.observation.size)
-    return agent.actor.sample(zero, noise, agent.spec.flow_steps)[0].numpy()
+    zero = torch.zeros(1, agent.signature.observation.size)
+    return agent.actor.sample(zero, count, generator)[0].numpy()
 
 
 def random_episode(number: int, steps: int, observation: int = 3, action_dim: int = 2,

@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, bandit_batch, samples, spec_for
+from learning_support import agent_for, bandit_batch, samples
 
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.core.seeding import chunk_noise
 from poco_ros.learning.agents import Phase
-from poco_ros.learning.config import AgentConfig
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.config import BCConfig
+from poco_ros.learning.policies import make_policy, policy_from_bytes
 
 
 def test_sampler_recovers_a_two_mode_distribution() -> None:
     """70% around +0.6, 30% around -0.5, deviation 0.05: shares, means and widths come back."""
-    config = AgentConfig(algorithm="bc", chunk_horizon=1, hidden_dim=64, num_layers=3,
+    config = BCConfig(chunk_horizon=1, hidden_dim=64, num_layers=3,
                          flow_steps=20, lr=1e-3)
     agent = agent_for(config)
     generator = np.random.default_rng(0)
@@ -37,8 +37,7 @@ def test_sampler_recovers_a_two_mode_distribution() -> None:
 @pytest.mark.parametrize("horizon, action_dim, width", [(5, 5, 128), (1, 3, 32), (4, 7, 64)])
 def test_acting_policy_equals_the_torch_sampler(activation: str, horizon: int, action_dim: int,
                                                 width: int) -> None:
-    config = AgentConfig(chunk_horizon=horizon, hidden_dim=width, activation=activation,
-                         algorithm="bc")
+    config = BCConfig(chunk_horizon=horizon, hidden_dim=width, activation=activation)
     agent = agent_for(config, observation=11, action_dim=action_dim, seed=3)
     generator = np.random.default_rng(5)
     agent.set_normalizer(generator.standard_normal(11), generator.uniform(0.5, 2.0, 11))
@@ -47,18 +46,17 @@ def test_acting_policy_equals_the_torch_sampler(activation: str, horizon: int, a
         observation = generator.standard_normal(11).astype(np.float32)
         scaled = (torch.from_numpy(observation) - agent.mean) / agent.std
         noise = chunk_noise(seed, horizon, action_dim)
-        expected = agent.actor.sample(scaled[None], torch.from_numpy(noise).reshape(1, 1, -1),
-                                      config.flow_steps)
+        expected = agent.actor.carry(scaled[None], torch.from_numpy(noise).reshape(1, 1, -1))
         np.testing.assert_allclose(policy.act(observation, seed).reshape(-1),
                                    expected.numpy().reshape(-1), atol=2e-6)
 
 
 def test_blocked_sampler_equals_the_plain_forward_pass() -> None:
     """Cache blocks and the split first layer change no number beyond rounding."""
-    config = AgentConfig(algorithm="bc", hidden_dim=512, num_layers=2)
+    config = BCConfig(hidden_dim=512, num_layers=2)
     agent = agent_for(config, observation=40, action_dim=5)
     observations, noise = torch.randn(70, 40), torch.randn(70, 32, 25)
-    sampled = agent.actor.sample(observations, noise, 10)
+    sampled = agent.actor.carry(observations, noise, 10)
     with torch.no_grad():
         rows = observations.repeat_interleave(32, dim=0)
         chunks = noise.reshape(-1, 25).clone()
@@ -69,7 +67,7 @@ def test_blocked_sampler_equals_the_plain_forward_pass() -> None:
 
 
 def test_same_seed_same_chunk_and_other_seed_another() -> None:
-    policy = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(1)
+    policy = agent_for(BCConfig(hidden_dim=32), 3, 2).policy(1)
     observation = np.zeros(3, np.float32)
     assert np.array_equal(policy.act(observation, 7), policy.act(observation, 7))
     assert not np.array_equal(policy.act(observation, 7), policy.act(observation, 8))
@@ -77,8 +75,8 @@ def test_same_seed_same_chunk_and_other_seed_another() -> None:
 
 
 def test_policy_bytes_round_trip_and_carry_their_specification() -> None:
-    policy = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(17)
-    again = Policy.from_bytes(policy.to_bytes(), "message")
+    policy = agent_for(BCConfig(hidden_dim=32), 3, 2).policy(17)
+    again = policy_from_bytes(policy.to_bytes(), "message")
     assert again.version == 17 and again.spec == policy.spec
     observation = np.ones(3, np.float32)
     assert np.array_equal(again.act(observation, 1), policy.act(observation, 1))
@@ -86,26 +84,26 @@ def test_policy_bytes_round_trip_and_carry_their_specification() -> None:
 
 @pytest.mark.parametrize("cut", [0, 4, 100, -1])
 def test_truncated_policy_is_refused_by_name(cut: int) -> None:
-    content = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(1).to_bytes()
+    content = agent_for(BCConfig(hidden_dim=32), 3, 2).policy(1).to_bytes()
     with pytest.raises(CheckpointError, match=r"weights\.safetensors"):
-        Policy.from_bytes(content[:cut], "weights.safetensors")
+        policy_from_bytes(content[:cut], "weights.safetensors")
 
 
 def test_policy_with_a_nan_or_another_shape_is_refused() -> None:
-    policy = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(1)
-    broken = {**policy.tensors, "layers.1.bias": np.full(32, np.nan, np.float32)}
+    policy = agent_for(BCConfig(hidden_dim=32), 3, 2).policy(1)
+    broken = {**policy.tensors, "actor.layers.1.bias": np.full(32, np.nan, np.float32)}
     with pytest.raises(CheckpointError, match=r"layers\.1\.bias.*not finite"):
-        Policy(policy.spec, broken)
-    other = spec_for(AgentConfig(algorithm="bc", hidden_dim=64), 3, 2)
+        make_policy(policy.spec, broken)
+    other = agent_for(BCConfig(hidden_dim=64), 3, 2).policy_spec()
     with pytest.raises(CheckpointError, match=r"layers\.0\.weight.*shape"):
-        Policy(other, policy.tensors)
-    missing = {name: t for name, t in policy.tensors.items() if name != "layers.0.bias"}
+        make_policy(other, policy.tensors)
+    missing = {name: t for name, t in policy.tensors.items() if name != "actor.layers.0.bias"}
     with pytest.raises(CheckpointError, match=r"layers\.0\.bias.*missing"):
-        Policy(policy.spec, missing)
+        make_policy(policy.spec, missing)
 
 
 def test_observation_of_wrong_size_or_nan_is_refused() -> None:
-    policy = agent_for(AgentConfig(algorithm="bc", hidden_dim=32), 3, 2).policy(1)
+    policy = agent_for(BCConfig(hidden_dim=32), 3, 2).policy(1)
     with pytest.raises(DataError, match=r"\(4,\).*expected \(3,\)"):
         policy.act(np.zeros(4, np.float32), 0)
     with pytest.raises(DataError, match="'state': value 1 is nan"):

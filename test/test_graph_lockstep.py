@@ -16,7 +16,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_id, episode_seed
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy
 from poco_ros.preset import Preset, load_preset
 from poco_ros.ros import names
 from poco_ros.ros.weights import policy_of
@@ -117,8 +117,8 @@ def test_the_graph_learns_what_the_headless_loop_learns(ran: Ran, tmp_path: Path
     for name in (CLONED, FINETUNED):
         ours, theirs = ran.folder.load_policy(name), twin.folder.load_policy(name)
         assert ours.to_bytes() == theirs.to_bytes(), name
-    assert not np.array_equal(ran.folder.load_policy(CLONED).tensors["layers.0.weight"],
-                              ran.folder.load_policy(FINETUNED).tensors["layers.0.weight"])
+    assert not np.array_equal(ran.folder.load_policy(CLONED).tensors["actor.layers.0.weight"],
+                              ran.folder.load_policy(FINETUNED).tensors["actor.layers.0.weight"])
 
 
 def test_the_episode_status_tells_the_way_of_every_episode(ran: Ran) -> None:

@@ -11,7 +11,7 @@ from graph_support import Graph, Onlooker, ros, small_policy
 from poco_msgs.msg import PolicyWeights
 from poco_msgs.srv import InferChunk
 
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy, make_policy
 from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import FastClient
 from poco_ros.ros.weights import weights_to_msg
@@ -129,4 +129,4 @@ def test_a_learner_that_was_restarted_may_go_back(server: Served) -> None:
 
 
 def replace_version(policy: Policy, version: int) -> Policy:
-    return Policy(replace(policy.spec), policy.tensors, version)
+    return make_policy(replace(policy.spec), policy.tensors, version)

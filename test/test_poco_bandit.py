@@ -10,7 +10,7 @@ from learning_support import agent_for, bandit_batch, samples
 from torch import Tensor
 
 from poco_ros.learning.agents import Phase, Poco
-from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.config import PocoConfig
 
 MODES = (-0.6, 0.0, 0.6)
 
@@ -32,7 +32,7 @@ def actions(generator: np.random.Generator, count: int) -> np.ndarray:
 
 
 def cloned(**settings: object) -> tuple[Poco, np.random.Generator]:
-    config = AgentConfig(**{"chunk_horizon": 1, "hidden_dim": 64, "num_layers": 3,  # type: ignore
+    config = PocoConfig(**{"chunk_horizon": 1, "hidden_dim": 64, "num_layers": 3,  # type: ignore
                             "lr": 1e-3, "num_candidates": 16, "eta": 0.1,
                             "posterior_batch": 64, **settings})
     agent = agent_for(config)

@@ -9,13 +9,13 @@ from learning_support import agent_for, random_episode
 
 from poco_ros.learning.agents import Batch, Poco
 from poco_ros.learning.agents.poco import clip_loss, posterior_weights
-from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.config import PocoConfig
 from poco_ros.learning.flow import FlowNoise, flow_losses
 from poco_ros.learning.replay import Replay
 
 
 def poco(observation: int = 3, action_dim: int = 2, **settings: object) -> Poco:
-    config = AgentConfig(**{"hidden_dim": 32, "num_layers": 2, "num_candidates": 8,  # type: ignore
+    config = PocoConfig(**{"hidden_dim": 32, "num_layers": 2, "num_candidates": 8,  # type: ignore
                             "batch_size": 16, **settings})
     agent = agent_for(config, observation, action_dim)
     assert isinstance(agent, Poco)

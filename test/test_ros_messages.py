@@ -13,7 +13,7 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.core.joining import ExecutedAction, RewardSample, TickStatus
 from poco_ros.core.observation import ObservationLayout
-from poco_ros.learning.policy import Policy, PolicySpec
+from poco_ros.learning.policies import FlowPolicy, PolicySpec
 from poco_ros.ros import convert
 from poco_ros.ros.weights import policy_of, weights_to_msg
 
@@ -35,14 +35,13 @@ def random_episode() -> Episode:
         task="cube-single-task1", source="recovery", notes=("success by keypad", "ä"))
 
 
-def policy(version: int = 5) -> Policy:
-    spec = PolicySpec("t", LAYOUT, 2, 3, 8, 1, "silu", 2)
+def policy(version: int = 5) -> FlowPolicy:
+    spec = PolicySpec("flow", "t", LAYOUT, 2, 3, 8, 1, "silu", {"flow_steps": 2})
     tensors = {"normalizer.mean": np.zeros(5, np.float32),
                "normalizer.std": np.ones(5, np.float32)}
-    for index, (inputs, outputs) in enumerate(spec.layer_sizes):
-        tensors[f"layers.{index}.weight"] = np.full((outputs, inputs), 0.1, np.float32)
-        tensors[f"layers.{index}.bias"] = np.zeros(outputs, np.float32)
-    return Policy(spec, tensors, version)
+    for name, shape in FlowPolicy.shapes(spec).items():
+        tensors[name] = np.full(shape, 0.1 if name.endswith("weight") else 0.0, np.float32)
+    return FlowPolicy(spec, tensors, version)
 
 
 def test_an_episode_survives_the_wire_to_the_bit() -> None:

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from poco_ros.core.episode_store import EpisodeStore
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import policy_from_bytes
 from poco_ros.run_folder import RunFolder
 
 PRESET = {
@@ -155,7 +155,7 @@ def test_a_policy_of_another_task_is_refused(whole_run: Path, tmp_path: Path) ->
 
 def test_evaluation_is_the_same_with_any_number_of_workers(whole_run: Path, preset: Path) -> None:
     policy = whole_run / "policies" / "cloned.safetensors"
-    assert Policy.from_bytes(policy.read_bytes()).version == 31
+    assert policy_from_bytes(policy.read_bytes()).version == 31
     outputs = {poco("eval", policy, "--preset", preset, "--episodes", "3", "--seed", "5",
                     "--workers", workers).stdout for workers in ("1", "2")}
     assert len(outputs) == 1

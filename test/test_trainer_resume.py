@@ -8,16 +8,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning_support import random_episode, spec_for
+from learning_support import random_episode, signature
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.learning import checkpoint as checkpoint_module
-from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.config import AgentConfig, PocoConfig, TrainConfig
 from poco_ros.learning.trainer import DivergedError, Trainer
 
-AGENT = AgentConfig(hidden_dim=16, num_layers=2, num_candidates=4, batch_size=8, flow_steps=3,
-                    normalize_observations=True, zeta=1.0)
+AGENT = PocoConfig(hidden_dim=16, num_layers=2, num_candidates=4, batch_size=8, flow_steps=3,
+                   normalize_observations=True, zeta=1.0)
 TRAIN = TrainConfig(offline_steps=5, offline_objective="bc", critic_warmup=12, warmup_utd=1.0,
                     utd=0.5, online_steps=60, replay_capacity=40)
 DEMONSTRATIONS = [random_episode(100 + n, 9, terminated=n % 2 == 0) for n in range(3)]
@@ -25,7 +25,7 @@ EPISODES = [random_episode(n, 8 + n % 3, terminated=n % 3 == 0) for n in range(7
 
 
 def trainer(train: TrainConfig = TRAIN, agent: AgentConfig = AGENT, seed: int = 4) -> Trainer:
-    return Trainer(agent, train, spec_for(agent, 3, 2, "task"), seed, DEMONSTRATIONS)
+    return Trainer(agent, train, signature(3, 2, "task"), seed, DEMONSTRATIONS)
 
 
 def run(subject: Trainer, episodes: list[Episode]) -> list[bytes]:
@@ -71,7 +71,8 @@ def test_schedule_offline_then_warmup_then_online_then_finished() -> None:
 
 def test_updates_due_counts_warmup_and_ratio_without_rounding_away() -> None:
     subject = trainer()
-    assert [subject.updates_due(n) for n in (0, 5, 12, 13, 14, 20)] == [0, 5, 12, 12, 13, 16]
+    due = [subject.experience.updates_due(n) for n in (0, 5, 12, 13, 14, 20)]
+    assert due == [0, 5, 12, 12, 13, 16]
 
 
 def test_result_does_not_depend_on_when_episodes_arrive() -> None:
@@ -114,7 +115,7 @@ def test_an_episode_acts_with_what_was_learned_from_the_episodes_before_its_lag(
     after = {}
     for count in range(len(EPISODES) + 1):
         run(subject, EPISODES[:count])
-        after[count] = subject.policy().to_bytes()
+        after[count] = subject.agent.exploring_policy(subject.updates + 1, 0).to_bytes()
         found = subject.acting_policy(count + 1)
         assert found is not None and found.to_bytes() == after[count]
         assert subject.acting_policy(count + 2) is None
@@ -147,7 +148,7 @@ def test_episode_of_another_robot_is_refused() -> None:
 
 def test_an_offline_stage_without_demonstrations_is_refused() -> None:
     with pytest.raises(DataError, match="no demonstrations"):
-        Trainer(AGENT, TRAIN, spec_for(AGENT, 3, 2), 0, [])
+        Trainer(AGENT, TRAIN, signature(3, 2), 0, [])
 
 
 def test_truncated_or_changed_checkpoint_is_refused_and_training_untouched(tmp_path: Path) -> None:
@@ -173,13 +174,13 @@ def test_foreign_settings_seed_or_data_are_refused_by_name(tmp_path: Path) -> No
     saved = trainer()
     run(saved, EPISODES[:3])
     saved.save(tmp_path)
-    wider = AgentConfig(**{**vars(AGENT), "hidden_dim": 24})
+    wider = PocoConfig(**{**vars(AGENT), "hidden_dim": 24})
     for subject, named in ((trainer(agent=wider), "spec"), (trainer(seed=9), "seed")):
         with pytest.raises(CheckpointError, match=named):
             subject.resume(tmp_path, EPISODES)
     with pytest.raises(CheckpointError, match="only 1"):
         trainer().resume(tmp_path, EPISODES[:1])
-    other = Trainer(AGENT, TRAIN, spec_for(AGENT, 3, 2, "task"), 4, DEMONSTRATIONS[:2])
+    other = Trainer(AGENT, TRAIN, signature(3, 2, "task"), 4, DEMONSTRATIONS[:2])
     with pytest.raises(CheckpointError, match="demonstrations"):
         other.resume(tmp_path, EPISODES)
 
@@ -189,7 +190,7 @@ def test_nan_in_saved_weights_is_refused(tmp_path: Path) -> None:
     saved = trainer()
     tensors = saved.agent.state()
     tensors["actor.layers.1.bias"][3] = float("nan")
-    words = {"spec": saved.spec.to_json(), "algorithm": "poco", "seed": 4,
+    words = {"spec": saved.agent.policy_spec().to_json(), "algorithm": "poco", "seed": 4,
              "demonstrations": saved.demonstrations_digest, "episodes_ingested": 0, "acting": {}}
     checkpoint_module.save_checkpoint(tmp_path, "000000000", tensors, words)
     with pytest.raises(CheckpointError, match=r"actor\.layers\.1\.bias.*not finite"):
@@ -257,6 +258,6 @@ def test_starting_from_a_policy_skips_the_offline_stage_and_checks_the_architect
     assert subject.stage == "warmup"
     observation = np.ones(3, np.float32)
     assert np.array_equal(subject.policy().act(observation, 1), policy.act(observation, 1))
-    wider = trainer(agent=AgentConfig(**{**vars(AGENT), "hidden_dim": 24}))
+    wider = trainer(agent=PocoConfig(**{**vars(AGENT), "hidden_dim": 24}))
     with pytest.raises(CheckpointError, match=r"cloned\.safetensors.*hidden_dim: 16"):
         wider.start_from(policy, "cloned.safetensors")

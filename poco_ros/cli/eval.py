@@ -12,7 +12,7 @@ from rich.progress import Progress
 from poco_ros.core.errors import CheckpointError
 from poco_ros.core.tables import read_rows
 from poco_ros.evaluation import Evaluation, check_task, evaluate
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy
 from poco_ros.preset import load_preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, steps_of
 from sim_bridge.workers import EpisodeWorkers

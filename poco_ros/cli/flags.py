@@ -47,6 +47,23 @@ def add_flags(
                   expected, info, _default_text(field))
 
 
+def add_variant_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+                      variants: Mapping[str, type], section: str) -> None:
+    """Add one flag for every setting of several classes, of which a run has one.
+
+    A setting that not all of them have says whose it is. Defaults differ, so none is shown.
+    """
+    owners: dict[str, list[str]] = {}
+    for variant, cls in variants.items():
+        for name in settings_of(cls):
+            owners.setdefault(name, []).append(variant)
+    for name, whose in owners.items():
+        field, expected = settings_of(variants[whose[0]])[name]
+        note = "" if len(whose) == len(variants) else f" [{', '.join(whose)}]"
+        _add_flag(parser, name.replace("_", "-"), f"{_MARK}{section}.{name}", expected,
+                  info_of(field), "", note)
+
+
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given on the command line, nested by section."""
     values: dict[str, Any] = {}
@@ -76,8 +93,9 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
 
 
 def _add_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str,
-              destination: str, expected: Any, info: SettingInfo, default: str) -> None:
-    told = f" [default: {default}]" if default else ""
+              destination: str, expected: Any, info: SettingInfo, default: str,
+              note: str = "") -> None:
+    told = f" [default: {default}]" if default else note
     described = (info.describe() + told).replace("%", "%%")
     common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS,
                               "help": described}

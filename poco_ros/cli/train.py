@@ -13,12 +13,12 @@ from rich.console import Console
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
-from poco_ros.cli.flags import add_flags, given
+from poco_ros.cli.flags import add_flags, add_variant_flags, given
 from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.core.task import TaskConfig
-from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.config import ALGORITHMS, TrainConfig
 from poco_ros.preset import Preset, load_preset
 from poco_ros.run_folder import RunFolder
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
@@ -56,7 +56,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         help="worker processes for evaluations")
     add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"},
               exclude=("title", "features"))
-    add_flags(parser.add_argument_group("agent"), AgentConfig, "agent")
+    add_variant_flags(parser.add_argument_group(
+        "agent", f"--algorithm is one of {', '.join(ALGORITHMS)}; behind a setting stands whose it"
+        " is"), ALGORITHMS, "agent")
     add_flags(parser.add_argument_group("schedule"), TrainConfig, "train")
 
 

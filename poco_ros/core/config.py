@@ -167,7 +167,8 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str = "settings")
     """Build the settings dataclass ``cls`` from ``values``.
 
     Args:
-        cls: a frozen dataclass whose fields were declared with :func:`setting`.
+        cls: a frozen dataclass whose fields were declared with :func:`setting`. One with a
+            classmethod ``choose(values, source)`` has variants: what that returns is built.
         values: name -> value; missing names keep their defaults.
         source: where the values come from (a file), named in errors.
 
@@ -175,6 +176,9 @@ def from_dict(cls: type[T], values: Mapping[str, Any], source: str = "settings")
         ConfigError: unknown key (with the nearest known one), missing required key, wrong type,
             or out of range.
     """
+    choose = getattr(cls, "choose", None)
+    if choose is not None:
+        cls = choose(values, source)
     known = settings_of(cls)
     kwargs: dict[str, Any] = {}
     for key, value in values.items():

@@ -36,7 +36,11 @@ def chunk_seed(episode: int, chunk_index: int) -> int:
     return derive_seed(episode, chunk_index)
 
 
+def chunk_generator(seed: int) -> np.random.Generator:
+    """Return the source of all that is random in one chunk."""
+    return np.random.Generator(np.random.Philox(seed))
+
+
 def chunk_noise(seed: int, horizon: int, action_dim: int) -> np.ndarray:
     """Return the flow's initial noise a_0 for one chunk, (T, A) float32, standard normal."""
-    generator = np.random.Generator(np.random.Philox(seed))
-    return generator.standard_normal((horizon, action_dim), dtype=np.float32)
+    return chunk_generator(seed).standard_normal((horizon, action_dim), dtype=np.float32)

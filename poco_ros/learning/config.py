@@ -1,36 +1,90 @@
-"""Settings of the agent and of the trainer; defaults are the paper's (arXiv 2604.01860)."""
+"""Settings of the algorithms and of the trainer; defaults are those of the publications.
+
+Every algorithm has a settings class, chosen by ``agent.algorithm``. What all of them share stands
+in :class:`AgentConfig`, what those with a generative policy share in :class:`GenerativeConfig`.
+"""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
-from poco_ros.core.config import setting
+from poco_ros.core.config import setting, settings_of
 from poco_ros.core.errors import ConfigError
 
 
 @dataclass(frozen=True)
 class AgentConfig:
-    """Networks, objectives and optimisers of an agent. See ``docs/algorithm.md``."""
+    """Networks and optimisers of any agent. See ``docs/algorithms.md``."""
 
-    algorithm: str = setting("poco", "learning algorithm", choices=("poco", "bc"))
+    algorithm: str = setting("", "learning algorithm, such as poco, bc or qc")
     chunk_horizon: int = setting(5, "actions in a chunk, T", minimum=1, maximum=1000)
     hidden_dim: int = setting(512, "width of every hidden layer", minimum=1)
     num_layers: int = setting(4, "hidden layers of actor and critic", minimum=1, maximum=32)
     activation: str = setting(
         "silu", "activation; the paper names SiLU, its released code uses GELU",
         choices=("silu", "gelu", "relu"))
-    flow_steps: int = setting(10, "Euler steps from noise to action when acting", minimum=1,
-                              maximum=1000)
     normalize_observations: bool = setting(
         False, "scale observations by mean and deviation of the demonstrations")
 
     batch_size: int = setting(256, "transitions in an update, B", minimum=1)
+    offline_share: float = setting(
+        -1.0, "share of a batch that is drawn from the demonstrations; -1 = uniform over all data",
+        minimum=-1.0, maximum=1.0)
     lr: float = setting(3e-4, "learning rate of Adam, actor and critic", minimum=0.0)
     gamma: float = setting(0.99, "discount a step", minimum=0.0, maximum=1.0)
     tau: float = setting(0.005, "share of the critic that enters its target each update",
                          minimum=0.0, maximum=1.0)
     num_critics: int = setting(2, "members of the critic ensemble", minimum=1, maximum=64)
 
+    @classmethod
+    def choose(cls, values: Mapping[str, Any], source: str) -> type[AgentConfig]:
+        """Return the settings class of the algorithm that ``values`` name.
+
+        Raises:
+            ConfigError: there is no such algorithm.
+        """
+        if cls is not AgentConfig:
+            return cls
+        name = values.get("algorithm", DEFAULT_ALGORITHM)
+        if name not in ALGORITHMS:
+            near = difflib.get_close_matches(str(name), ALGORITHMS, n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise ConfigError(f"{source}: algorithm {name!r} is not one of"
+                              f" {', '.join(ALGORITHMS)}{hint}")
+        return ALGORITHMS[name]
+
+
+@dataclass(frozen=True)
+class GenerativeConfig(AgentConfig):
+    """An agent whose actor is a generative policy with a supervised loss a sample."""
+
+    flow_steps: int = setting(10, "Euler steps from noise to action when acting", minimum=1,
+                              maximum=1000)
+    target_flow_steps: int = setting(
+        0, "Euler steps for the next action of the TD target; 0 = flow_steps", minimum=0,
+        maximum=1000)
+
+    @property
+    def steps_for_targets(self) -> int:
+        """Euler steps used for the next action in the TD target."""
+        return self.target_flow_steps or self.flow_steps
+
+
+@dataclass(frozen=True)
+class BCConfig(GenerativeConfig):
+    """Behaviour cloning."""
+
+    algorithm: str = setting("bc", "learning algorithm")
+
+
+@dataclass(frozen=True)
+class PocoConfig(GenerativeConfig):
+    """Posterior optimisation with a clipped objective (arXiv 2604.01860)."""
+
+    algorithm: str = setting("poco", "learning algorithm")
     num_candidates: int = setting(32, "candidate chunks drawn a state, N", minimum=1)
     eta: float = setting(0.001, "temperature of the posterior weights softmax(Q / eta)",
                          minimum=1e-9)
@@ -40,7 +94,6 @@ class AgentConfig:
     weight_critic: str = setting(
         "online", "critic whose Q makes the weights; the released code takes the target",
         choices=("online", "target"))
-
     posterior: str = setting(
         "sum", "sum: weigh the loss of all candidates; draw: one candidate a state, drawn from "
         "the weights (the same gradient in expectation, a fraction of the time)",
@@ -50,9 +103,6 @@ class AgentConfig:
         minimum=0.0, maximum=1.0)
     candidate_flow_steps: int = setting(
         0, "Euler steps for candidates; 0 = flow_steps", minimum=0, maximum=1000)
-    target_flow_steps: int = setting(
-        0, "Euler steps for the next action of the TD target; 0 = flow_steps", minimum=0,
-        maximum=1000)
     posterior_batch: int = setting(
         0, "states of the batch for which candidates are drawn; 0 = all", minimum=0)
 
@@ -66,10 +116,103 @@ class AgentConfig:
         """Euler steps used when candidates are drawn."""
         return self.candidate_flow_steps or self.flow_steps
 
-    @property
-    def steps_for_targets(self) -> int:
-        """Euler steps used for the next action in the TD target."""
-        return self.target_flow_steps or self.flow_steps
+
+@dataclass(frozen=True)
+class QCConfig(GenerativeConfig):
+    """Q-chunking: the best of N candidates of a cloned flow (arXiv 2507.07969)."""
+
+    algorithm: str = setting("qc", "learning algorithm")
+    num_candidates: int = setting(32, "candidates of which the best acts, N", minimum=1)
+
+
+@dataclass(frozen=True)
+class QCFQLConfig(GenerativeConfig):
+    """Flow Q-learning over chunks: a one-step actor distilled from the flow (arXiv 2502.02538)."""
+
+    algorithm: str = setting("qc_fql", "learning algorithm")
+    alpha: float = setting(300.0, "weight of the distillation beside the mean Q", minimum=0.0)
+
+
+@dataclass(frozen=True)
+class FQLConfig(QCFQLConfig):
+    """Flow Q-learning as published: single actions."""
+
+    algorithm: str = setting("fql", "learning algorithm")
+    chunk_horizon: int = setting(1, "actions in a chunk, T", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class RLPDACConfig(AgentConfig):
+    """RLPD over chunks: SAC on half demonstrations, half online data (arXiv 2302.02948)."""
+
+    algorithm: str = setting("rlpd_ac", "learning algorithm")
+    activation: str = setting("relu", "activation", choices=("silu", "gelu", "relu"))
+    offline_share: float = setting(
+        0.5, "share of a batch that is drawn from the demonstrations; -1 = uniform over all data",
+        minimum=-1.0, maximum=1.0)
+    num_critics: int = setting(10, "members of the critic ensemble", minimum=1, maximum=64)
+    target_members: int = setting(
+        0, "random members whose least Q makes the TD target, 2 in the original; 0 = the mean of"
+        " all, as the re-implementation over chunks", minimum=0, maximum=64)
+    target_entropy_scale: float = setting(
+        0.5, "target entropy is minus this for every dimension of a chunk", minimum=0.0)
+    entropy_backup: bool = setting(False, "subtract the entropy's price in the TD target")
+    initial_temperature: float = setting(1.0, "alpha at the beginning", minimum=1e-9)
+    random_steps: int = setting(5_000, "first steps of the environment, acted at random",
+                                minimum=0)
+
+    def __post_init__(self) -> None:
+        if self.target_members > self.num_critics:
+            raise ConfigError(f"target_members {self.target_members} is larger than num_critics"
+                              f" {self.num_critics}; lower it, or 0 for the mean of all")
+
+
+@dataclass(frozen=True)
+class RLPDConfig(RLPDACConfig):
+    """RLPD as published: single actions."""
+
+    algorithm: str = setting("rlpd", "learning algorithm")
+    chunk_horizon: int = setting(1, "actions in a chunk, T", minimum=1, maximum=1000)
+
+
+@dataclass(frozen=True)
+class DSRLConfig(GenerativeConfig):
+    """Diffusion steering, noise-aliased: SAC on the flow's initial noise (arXiv 2506.15799)."""
+
+    algorithm: str = setting("dsrl", "learning algorithm")
+    noise_hidden_dim: int = setting(2048, "width of the noise actor and of both critics",
+                                    minimum=1)
+    noise_layers: int = setting(3, "hidden layers of the noise actor and of both critics",
+                                minimum=1, maximum=32)
+    noise_bound: float = setting(1.5, "noise is kept within minus and plus this", minimum=1e-3)
+    distillation_steps: int = setting(
+        10, "updates of the noise critic an update of the action critic", minimum=1)
+    target_entropy_scale: float = setting(
+        0.0, "target entropy is minus this for every dimension of the noise", minimum=0.0)
+    initial_temperature: float = setting(1.0, "alpha at the beginning", minimum=1e-9)
+    random_steps: int = setting(0, "first steps of the environment, with noise not steered",
+                                minimum=0)
+
+
+ALGORITHMS: dict[str, type[AgentConfig]] = {
+    cls().algorithm: cls for cls in (PocoConfig, BCConfig, QCConfig, QCFQLConfig, FQLConfig,
+                                     RLPDACConfig, RLPDConfig, DSRLConfig)}
+"""Name of an algorithm -> its settings class; ``learning.agents`` has the agent of each."""
+DEFAULT_ALGORITHM = "poco"
+
+
+def shared_settings(section: Mapping[str, Any], algorithm: str) -> dict[str, Any]:
+    """Return what another algorithm can take over of an ``agent`` section: the settings it knows.
+
+    A preset that was written for one algorithm gives another its networks, batch and so on; what
+    only the first one knows (a clip, a temperature) has no meaning there. A section of the same
+    algorithm, and an algorithm that does not exist, leave all as it is.
+    """
+    if algorithm == section.get("algorithm", DEFAULT_ALGORITHM) or algorithm not in ALGORITHMS:
+        return dict(section)
+    known = settings_of(ALGORITHMS[algorithm])
+    others = {name for cls in ALGORITHMS.values() for name in settings_of(cls)} - set(known)
+    return {key: value for key, value in section.items() if key not in others}
 
 
 @dataclass(frozen=True)

@@ -3,38 +3,35 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
 from poco_ros.core.tables import read_rows, write_rows
 
-METRICS = (
-    "actor/clone_loss", "critic/loss", "critic/q", "critic/target", "poco/posterior_loss",
-    "poco/unclipped_loss", "poco/clip_fraction", "poco/effective_candidates", "poco/q_gain",
-    "poco/q_spread",
-)
-"""Every metric that an agent may report, in the order of the columns."""
-
 PROGRESS = ("minutes", "stage", "updates", "environment_steps", "episodes", "success_rate",
             "updates_per_second", "steps_per_second")
-"""The columns before them: where the run stood. ``success_rate`` is over recent episodes."""
+"""The first columns: where the run stood. ``success_rate`` is over recent episodes."""
 
 
 class MetricsLog:
     """Averages the metrics of many updates into one row."""
 
-    def __init__(self, folder: Path, updates: int) -> None:
-        """Append to ``folder/metrics.csv``; rows of updates that a crash undid are removed."""
+    def __init__(self, folder: Path, updates: int, metrics: Sequence[str]) -> None:
+        """Append to ``folder/metrics.csv``; rows of updates that a crash undid are removed.
+
+        ``metrics`` names every metric that the agent may report: the columns after the first.
+        """
         self.path = folder / "metrics.csv"
         self._sums: dict[str, float] = {}
         self._count = 0
         rows = [row for row in read_rows(self.path) if int(row["updates"]) <= updates]
         self.minutes_before = float(rows[-1]["minutes"]) if rows else 0.0
-        write_rows(self.path, PROGRESS + METRICS, rows)
+        columns = (*PROGRESS, *metrics)
+        write_rows(self.path, columns, rows)
         self._stream = open(self.path, "a", newline="")
-        self._writer = csv.DictWriter(self._stream, PROGRESS + METRICS)
+        self._writer = csv.DictWriter(self._stream, columns)
         self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates)
 
     def add(self, metrics: Mapping[str, float]) -> None:

@@ -1,9 +1,9 @@
-"""The two networks: the flow field of the actor and the ensemble of chunk critics.
+"""Networks that the algorithms share: MLPs and the ensemble of chunk critics.
 
-Both have a training form, for autograd, and a cache-blocked form without gradients. The batch of
-all candidates at the paper's size is 8,192 rows: one hidden layer of it is 16 MiB, larger than a
-core's cache, so the activation would wait for memory. In blocks of a few hundred rows a whole
-network runs inside the cache.
+The critics, like the flow field, have a training form, for autograd, and a cache-blocked form
+without gradients. The batch of all candidates at the paper's size is 8,192 rows: one hidden layer
+of it is 16 MiB, larger than a core's cache, so the activation would wait for memory. In blocks of
+a few hundred rows a whole network runs inside the cache.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812
 
 from poco_ros.learning.fast_linear import FastLinear, activate
-from poco_ros.learning.policy import PolicySpec
+from poco_ros.learning.policies.gaussian import LOG_STD_MAX, LOG_STD_MIN
 
 BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
@@ -27,56 +27,83 @@ def block_rows(width: int) -> int:
     return max(64, BLOCK_ELEMENTS // width)
 
 
-class FlowField(nn.Module):
-    """v(s, a_m, m): the velocity that carries noise a_0 to an action a_1. An MLP, no LayerNorm.
+def mlp_layers(inputs: int, hidden_dim: int, num_layers: int, outputs: int) -> nn.ModuleList:
+    """Return the linear layers of an MLP from input to output."""
+    widths = [inputs, *[hidden_dim] * num_layers, outputs]
+    return nn.ModuleList(nn.Linear(i, o) for i, o in pairwise(widths))
 
-    Observations are normalised already. Chunks are flat: (B, C) with C = T * A.
-    """
 
-    def __init__(self, spec: PolicySpec) -> None:
+def linear_layers(layers: nn.ModuleList) -> list[nn.Linear]:
+    """Return the layers of :func:`mlp_layers`, typed."""
+    return [layer for layer in layers if isinstance(layer, nn.Linear)]
+
+
+class Mlp(nn.Module):
+    """An MLP of several inputs side by side, without LayerNorm."""
+
+    def __init__(self, inputs: int, hidden_dim: int, num_layers: int, outputs: int,
+                 activation: str) -> None:
         super().__init__()
-        self.spec = spec
-        self.layers = nn.ModuleList(nn.Linear(i, o) for i, o in spec.layer_sizes)
+        self.activation = activation
+        self.layers = mlp_layers(inputs, hidden_dim, num_layers, outputs)
 
-    def linear_layers(self) -> list[nn.Linear]:
-        """Return the layers from input to output."""
-        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
-
-    def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
-        """Return velocities (B, C) for (B, O), (B, C) and flow times (B, 1) in [0, 1]."""
-        x = torch.cat((observations, chunks, times), dim=1)
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Return (B, outputs) for inputs (B, ...)."""
+        x = torch.cat(inputs, dim=1)
         for layer in self.layers[:-1]:
-            x = activate(layer(x), self.spec.activation, in_place=not torch.is_grad_enabled())
+            x = activate(layer(x), self.activation)
         return self.layers[-1](x)
 
-    @torch.no_grad()
-    def sample(self, observations: Tensor, noise: Tensor, steps: int) -> Tensor:
-        """Return chunks (B, N, C) in [-1, 1] for (B, O) and noise a_0 (B, N, C).
 
-        ``steps`` Euler steps of a <- a + v / steps. The part of the first layer that sees the
-        observation is computed once a state, not once a candidate and step.
-        """
-        batch, candidates, size = noise.shape
-        first, *hidden_layers, last = self.linear_layers()
-        known = self.spec.observation.size
-        w_observation, w_chunk, w_time = first.weight.split((known, size, 1), dim=1)
-        fixed = torch.addmm(first.bias, observations, w_observation.t())
-        act = self.spec.activation
-        enter = FastLinear(w_chunk, None)
-        hidden = [FastLinear(layer.weight, layer.bias, act) for layer in hidden_layers]
-        leave = FastLinear(last.weight, last.bias)
-        moved = noise.reshape(batch * candidates, size).clone()
-        states = max(1, block_rows(self.spec.hidden_dim) // candidates)
-        for begin in range(0, batch, states):
-            base = fixed[begin:begin + states].repeat_interleave(candidates, dim=0)
-            block = moved[begin * candidates:(begin + states) * candidates]
-            for index in range(steps):
-                x = enter(block).add_(base).add_(w_time.t(), alpha=index / steps)
-                x = activate(x, act, in_place=True)
-                for layer in hidden:
-                    x = layer(x)
-                block.add_(leave(x), alpha=1.0 / steps)
-        return moved.clamp_(-1.0, 1.0).view(batch, candidates, size)
+class TanhGaussian(nn.Module):
+    """A tanh-Gaussian over chunks, whose mean and log deviation are an MLP's of the observation.
+    """
+
+    def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
+                 activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.layers = mlp_layers(observation_size, hidden_dim, num_layers, 2 * chunk_size)
+
+    def forward(self, observations: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mean and log deviation before the tanh, (B, C) each, for (B, O)."""
+        x = observations
+        for layer in self.layers[:-1]:
+            x = activate(layer(x), self.activation)
+        mean, log_std = self.layers[-1](x).chunk(2, dim=1)
+        return mean, log_std.clamp(LOG_STD_MIN, LOG_STD_MAX)
+
+    def sample(self, observations: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """Return chunks (B, C) in (-1, 1) and their log densities (B,) for noise (B, C)."""
+        mean, log_std = self(observations)
+        before = mean + log_std.exp() * noise
+        gaussian = -0.5 * noise.square() - log_std - 0.5 * math.log(2.0 * math.pi)
+        # log(1 - tanh(x)^2), in a form that stays finite.
+        squash = 2.0 * (math.log(2.0) - before - F.softplus(-2.0 * before))
+        return before.tanh(), (gaussian - squash).sum(dim=1)
+
+
+class SteeringActor(TanhGaussian):
+    """A tanh-Gaussian over the noise of a flow, and whether it has been trained."""
+
+    trained: Tensor
+
+    def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
+                 activation: str) -> None:
+        super().__init__(observation_size, chunk_size, hidden_dim, num_layers, activation)
+        self.register_buffer("trained", torch.zeros(1))
+
+
+class Temperature(nn.Module):
+    """alpha = exp(log_alpha), the price of entropy that SAC learns."""
+
+    def __init__(self, initial: float) -> None:
+        super().__init__()
+        self.log_alpha = nn.Parameter(torch.tensor([math.log(initial)]))
+
+    def forward(self) -> Tensor:
+        """Return alpha, (1,)."""
+        return self.log_alpha.exp()
 
 
 class ChunkCritic(nn.Module):

@@ -52,6 +52,7 @@ class Replay:
         """
         pinned = [episode for episode in demonstrations if episode.trainable]
         self._pinned = sum(len(episode) + 1 for episode in pinned)
+        self._pinned_episodes = len(pinned)
         self._capacity = capacity
         self._observation_size, self._action_dim = observation_size, action_dim
         self._allocate(self._pinned + min(capacity, 4096))
@@ -142,21 +143,36 @@ class Replay:
         in_ring = starts >= self._pinned
         return np.where(in_ring, self._pinned + (rows - self._pinned) % self._capacity, rows)
 
-    def sample_starts(self, generator: np.random.Generator, count: int) -> np.ndarray:
+    def sample_starts(self, generator: np.random.Generator, count: int,
+                      pinned_share: float = -1.0) -> np.ndarray:
         """Return ``count`` rows, uniform over all starts (rows without an action are redrawn).
+
+        With ``pinned_share`` in [0, 1] that share is drawn from the demonstrations and the rest
+        from the ring, in a random order; where one of them is empty all come from the other.
 
         Raises:
             DataError: nothing is held.
         """
         if not self._starts:
             raise DataError("the replay is empty: give demonstrations or store an episode first")
-        limit = len(self._left)
-        found = generator.integers(0, limit, count)
+        pinned_starts = self._pinned - self._pinned_episodes
+        if pinned_share < 0.0 or not pinned_starts or self._starts == pinned_starts:
+            return self._draw(generator, count, 0, len(self._left))
+        pinned = round(pinned_share * count)
+        found = np.concatenate([self._draw(generator, pinned, 0, self._pinned),
+                                self._draw(generator, count - pinned, self._pinned,
+                                           len(self._left))])
+        generator.shuffle(found)
+        return found
+
+    def _draw(self, generator: np.random.Generator, count: int, low: int,
+              high: int) -> np.ndarray:
+        found = generator.integers(low, high, count)
         while True:
             wrong = np.flatnonzero(self._left[found] == 0)
             if not wrong.size:
                 return found
-            found[wrong] = generator.integers(0, limit, wrong.size)
+            found[wrong] = generator.integers(low, high, wrong.size)
 
     def chunks(self, starts: np.ndarray, horizon: int, gamma: float) -> ChunkBatch:
         """Return the chunks of ``horizon`` actions that begin at the rows ``starts`` (B,)."""
@@ -178,7 +194,7 @@ class Replay:
             critic_valid=((left >= horizon) | terminal).astype(np.float32),
         )
 
-    def sample(self, generator: np.random.Generator, count: int, horizon: int,
-               gamma: float) -> ChunkBatch:
-        """Return a batch of ``count`` chunks, uniform over all starts."""
-        return self.chunks(self.sample_starts(generator, count), horizon, gamma)
+    def sample(self, generator: np.random.Generator, count: int, horizon: int, gamma: float,
+               pinned_share: float = -1.0) -> ChunkBatch:
+        """Return a batch of ``count`` chunks; see :meth:`sample_starts`."""
+        return self.chunks(self.sample_starts(generator, count, pinned_share), horizon, gamma)

@@ -20,11 +20,10 @@ import torch
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, DataError, PocoError
-from poco_ros.learning.agents import Batch, Phase, make_agent
+from poco_ros.learning.agents import Phase, make_agent
 from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from poco_ros.learning.config import AgentConfig, TrainConfig
-from poco_ros.learning.policy import Policy, PolicySpec
-from poco_ros.learning.replay import Replay
+from poco_ros.learning.policies import Policy, Signature, make_policy
 
 MINIMUM_STD = 1e-4
 """An observation entry that varies less than this in the demonstrations is left unscaled."""
@@ -35,23 +34,22 @@ class DivergedError(PocoError):
 
 
 class Trainer:
-    """Owns the agent, the replay and the schedule. Call :meth:`work` while :meth:`work_due`."""
+    """Owns agent, experience and schedule. Call :meth:`work` while :meth:`work_due`."""
 
-    def __init__(self, agent: AgentConfig, train: TrainConfig, spec: PolicySpec, seed: int,
+    def __init__(self, agent: AgentConfig, train: TrainConfig, signature: Signature, seed: int,
                  demonstrations: Sequence[Episode]) -> None:
         """Start a fresh run.
 
         Raises:
             DataError: demonstrations are missing although an offline stage is wanted, or have
-                other sizes than ``spec``.
+                other sizes than ``signature``.
         """
         if train.offline_steps and not any(episode.trainable for episode in demonstrations):
             raise DataError(f"offline_steps is {train.offline_steps} but there are no"
                             " demonstrations; make some (poco data) or set offline_steps to 0")
-        self.agent_config, self.config, self.spec, self.seed = agent, train, spec, seed
-        self.agent = make_agent(agent, spec, seed, train.device)
-        self.replay = Replay(spec.observation.size, spec.action_dim, train.replay_capacity,
-                             demonstrations)
+        self.agent_config, self.config, self.signature, self.seed = agent, train, signature, seed
+        self.agent = make_agent(agent, signature, seed, train.device)
+        self.experience = self.agent.EXPERIENCE(signature, agent, train, demonstrations)
         self.demonstrations_digest = digest(demonstrations)
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.offline_updates = 0
@@ -100,35 +98,27 @@ class Trainer:
         return (self.offline_updates >= self.config.offline_steps
                 and self.steps_ingested >= self.config.online_steps and not self._owed)
 
-    def updates_due(self, steps: int) -> int:
-        """Return how many online updates ``steps`` steps of the environment ask for, in all.
-
-        ``warmup_utd`` a step until the critic is warm, then ``utd`` a step.
-        """
-        warmup, rate = self.config.critic_warmup, self.config.warmup_utd
-        warm = min(warmup, int(rate * steps))
-        return warm + int(self.config.utd * max(0.0, steps - warmup / rate))
-
     @property
     def _owed(self) -> int:
         """Updates that the episodes in the replay still ask for."""
-        return max(0, self.updates_due(self.steps_ingested) - self.online_updates)
+        return max(0, self.experience.updates_due(self.steps_ingested) - self.online_updates)
 
     @property
     def updates_owed(self) -> int:
         """Updates due for everything handed over so far and not done yet."""
         offline = max(0, self.config.offline_steps - self.offline_updates)
-        return offline + max(0, self.updates_due(self.environment_steps) - self.online_updates)
+        due = self.experience.updates_due(self.environment_steps)
+        return offline + max(0, due - self.online_updates)
 
     # -- work -------------------------------------------------------------------------------
 
     def check_episode(self, episode: Episode) -> None:
         """Raise DataError when the episode has other sizes than the policy."""
         sizes = episode.observations.shape[1], episode.actions.shape[1]
-        expected = self.spec.observation.size, self.spec.action_dim
+        expected = self.signature.observation.size, self.signature.action_dim
         if sizes != expected:
             raise DataError(f"episode {episode.id}: observations and actions have sizes {sizes},"
-                            f" the policy of task {self.spec.task!r} has {expected}")
+                            f" the policy of task {self.signature.task!r} has {expected}")
 
     def add_episode(self, episode: Episode) -> None:
         """Queue an online episode; it enters the replay when the ones before it are done with.
@@ -143,7 +133,7 @@ class Trainer:
         """Return whether :meth:`work` has an update to do; episodes without any are passed."""
         if self.offline_updates < self.config.offline_steps:
             return True
-        while not (len(self.replay) and self._owed):
+        while not (self.experience.ready and self._owed):
             self._finish_round()
             if not self._queue:
                 return False
@@ -153,7 +143,7 @@ class Trainer:
     def _ingest(self, episode: Episode) -> None:
         """Let an episode into the replay; one that is not trainable only counts."""
         if episode.trainable:
-            self.replay.add(episode)
+            self.experience.add(episode)
             self.steps_ingested += len(episode)
         self.episodes_ingested += 1
 
@@ -161,17 +151,18 @@ class Trainer:
         """All updates of the episodes in the replay are done: these weights may act."""
         self.episodes_trained, self.steps_trained = self.episodes_ingested, self.steps_ingested
         if self.episodes_trained not in self._acting:
-            self._acting[self.episodes_trained] = self.policy()
-            oldest = self.episodes_trained - self.config.sync_lag
+            self._acting[self.episodes_trained] = self.agent.exploring_policy(
+                self.updates + 1, self.steps_trained)
+            oldest = self.experience.acts_after(self.episodes_trained)
             self._acting = {k: p for k, p in self._acting.items() if k >= oldest}
 
     def acting_policy(self, episode: int) -> Policy | None:
         """Return the policy with which online episode number ``episode`` (from 0) is to act.
 
-        It has learned from exactly the episodes before ``episode - sync_lag``. None: those updates
-        are not done yet; :meth:`work_due` says whether there is work to do for them.
+        With a replay it has learned from exactly the episodes before ``episode - sync_lag``. None:
+        those updates are not done yet; :meth:`work_due` says whether there is work to do for them.
         """
-        return self._acting.get(max(0, episode - self.config.sync_lag))
+        return self._acting.get(self.experience.acts_after(episode))
 
     def work(self) -> dict[str, float]:
         """Do one update and return its metrics.
@@ -190,9 +181,8 @@ class Trainer:
         else:
             warm = self.online_updates >= self.config.critic_warmup
             phase = Phase.FULL if warm else Phase.CRITIC
-        chunks = self.replay.sample(self.generator, self.agent_config.batch_size,
-                                    self.agent_config.chunk_horizon, self.agent_config.gamma)
-        metrics = self.agent.update(Batch.of(chunks, self.agent.mean, self.agent.std), phase)
+        batch = self.agent.tensors(self.experience.batch(self.generator))
+        metrics = self.agent.update(batch, phase)
         if offline:
             self.offline_updates += 1
         else:
@@ -205,7 +195,7 @@ class Trainer:
         return found
 
     def policy(self) -> Policy:
-        """Return the acting policy; its version is the number of updates done, plus one.
+        """Return the policy as it is judged; its version is the number of updates done, plus one.
 
         So versions begin at 1: 0 stands for no policy, and in a request for the newest one.
         """
@@ -230,7 +220,7 @@ class Trainer:
             DivergedError: the weights are not finite; the old checkpoint is whole.
         """
         words: dict[str, Any] = {
-            "spec": self.spec.to_json(),
+            "spec": self.agent.policy_spec().to_json(),
             "algorithm": self.agent_config.algorithm,
             "seed": self.seed,
             "offline_updates": self.offline_updates,
@@ -238,7 +228,8 @@ class Trainer:
             "episodes_ingested": self.episodes_ingested,
             "demonstrations": self.demonstrations_digest,
             "generator": self.generator.bit_generator.state,
-            "acting": {str(k): policy.version for k, policy in self._acting.items()},
+            "acting": {str(k): [policy.version, policy.mode]
+                       for k, policy in self._acting.items()},
         }
         tensors = self.agent.state()
         strange = [name for name, value in tensors.items()
@@ -285,10 +276,13 @@ class Trainer:
         prefix = f"acting.{key}."
         tensors = {name.removeprefix(prefix): value.numpy()
                    for name, value in saved.tensors.items() if name.startswith(prefix)}
-        return Policy(self.spec, tensors, saved.words["acting"][key], f"{saved.source}: {prefix}")
+        version, mode = saved.words["acting"][key]
+        return make_policy(self.agent.policy_spec(), tensors, version, mode,
+                           f"{saved.source}: {prefix}")
 
     def _check(self, saved: Checkpoint, episodes: int) -> None:
-        ours = {"spec": self.spec.to_json(), "algorithm": self.agent_config.algorithm,
+        ours = {"spec": self.agent.policy_spec().to_json(),
+                "algorithm": self.agent_config.algorithm,
                 "seed": self.seed, "demonstrations": self.demonstrations_digest}
         for key, value in ours.items():
             if saved.words.get(key) != value:

@@ -21,7 +21,7 @@ from poco_msgs.srv import InferChunk
 from poco_ros.core import config
 from poco_ros.core.config import setting
 from poco_ros.core.errors import CheckpointError, DataError
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy
 from poco_ros.preset import load_preset
 from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply

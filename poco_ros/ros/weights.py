@@ -11,7 +11,7 @@ from poco_msgs.msg import PolicyWeights
 from std_msgs.msg import Header
 
 from poco_ros.core.errors import CheckpointError
-from poco_ros.learning.policy import Policy
+from poco_ros.learning.policies import Policy, policy_from_bytes
 from poco_ros.ros.convert import stamp_to_msg
 
 
@@ -55,7 +55,7 @@ def policy_of(message: PolicyWeights) -> Policy:
     if found != message.sha256:
         raise CheckpointError(f"{source}: sha256 is {found[:12]}..., announced was"
                               f" {message.sha256[:12]}...; truncated or changed on the way")
-    policy = Policy.from_bytes(content, source)
+    policy = policy_from_bytes(content, source)
     if policy.version != message.version:
         raise CheckpointError(f"{source}: the file says version {policy.version}")
     return policy

@@ -1,4 +1,8 @@
-"""The contract of a learning algorithm, and what every flow agent shares."""
+"""The contract of a learning algorithm.
+
+An algorithm is one file: a class that says which networks it has, how one update changes them and
+which policy acts. Saving, resuming, the trainer, the command line and the ROS graph follow.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +10,7 @@ import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -13,9 +18,16 @@ from torch import Tensor
 
 from poco_ros.core.errors import CheckpointError
 from poco_ros.learning.config import AgentConfig
-from poco_ros.learning.flow import FlowNoise, flow_losses
-from poco_ros.learning.networks import FlowField
-from poco_ros.learning.policy import Policy, PolicySpec, check_tensors
+from poco_ros.learning.experience import Experience, ReplayExperience
+from poco_ros.learning.policies import (
+    EVALUATE,
+    EXPLORE,
+    Policy,
+    PolicySpec,
+    Signature,
+    make_policy,
+)
+from poco_ros.learning.policies.base import check_tensors
 from poco_ros.learning.replay import ChunkBatch
 
 
@@ -63,28 +75,34 @@ class Batch:
 
 
 class Agent(ABC):
-    """A flow actor and whatever the algorithm adds to it.
+    """Networks, optimisers and one update. The order of MRO is the order of construction.
 
     Subclasses list their networks in :meth:`modules` and optimisers in :meth:`optimizers`; saving
     and resuming follow from these two.
     """
 
-    def __init__(self, config: AgentConfig, spec: PolicySpec, seed: int,
+    METRICS: ClassVar[tuple[str, ...]] = ()
+    """Every metric that :meth:`update` may report."""
+    EXPERIENCE: ClassVar[type[Experience]] = ReplayExperience
+    """From which episodes it learns, and how often."""
+    STARTS_FROM: ClassVar[tuple[str, ...]] = ("actor",)
+    """Networks that a policy must bring if the online stage is to begin from it."""
+
+    def __init__(self, config: AgentConfig, signature: Signature, seed: int,
                  device: str = "cpu") -> None:
-        self.config, self.spec, self.device = config, spec, torch.device(device)
+        self.config, self.signature, self.device = config, signature, torch.device(device)
+        self.chunk_size = config.chunk_horizon * signature.action_dim
         self.generator = torch.Generator(device=self.device)
         self.generator.manual_seed(seed)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.build()
-        size = spec.observation.size
+        size = signature.observation.size
         self.mean = torch.zeros(size, device=self.device)
         self.std = torch.ones(size, device=self.device)
 
-    def build(self) -> None:
+    def build(self) -> None:  # noqa: B027
         """Make networks and optimisers; called with torch seeded."""
-        self.actor = FlowField(self.spec).to(self.device)
-        self.actor_optimizer = self.adam(self.actor)
 
     def adam(self, module: torch.nn.Module) -> torch.optim.Adam:
         """Return an Adam of its own for ``module``.
@@ -94,51 +112,94 @@ class Agent(ABC):
         """
         return torch.optim.Adam(module.parameters(), lr=self.config.lr, fused=True)
 
+    @staticmethod
+    def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
+        """Do one step of ``optimizer`` down ``loss``."""
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        optimizer.step()
+
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return all networks by name."""
-        return {"actor": self.actor}
+        return {}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
         """Return the optimisers by the name of the network that they drive."""
-        return {"actor": self.actor_optimizer}
+        return {}
+
+    def tensors(self, drawn: Any) -> Batch:
+        """Return what :attr:`EXPERIENCE` has drawn as tensors, observations normalised."""
+        return Batch.of(drawn, self.mean, self.std)
 
     @abstractmethod
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Do one gradient update; return scalar metrics by name, as tensors without gradient."""
 
-    def clone_losses(self, batch: Batch) -> Tensor:
-        """Return the flow loss (B,) of the batch's own chunks, masked by validity."""
-        noise = FlowNoise.draw(batch.chunks, self.generator)
-        return flow_losses(self.actor, batch.observations, batch.chunks, noise, batch.valid)
+    # -- acting -------------------------------------------------------------------------------
+
+    @abstractmethod
+    def acting_modules(self) -> dict[str, torch.nn.Module]:
+        """Return the networks that the policy takes along, by their names in its file."""
+
+    @abstractmethod
+    def policy_spec(self) -> PolicySpec:
+        """Return what the policy is that acts; see :meth:`spec_of`."""
+
+    def spec_of(self, kind: str, **options: float) -> PolicySpec:
+        """Return the specification of a policy of ``kind`` with this agent's sizes."""
+        config, signature = self.config, self.signature
+        return PolicySpec(kind, signature.task, signature.observation, signature.action_dim,
+                          config.chunk_horizon, config.hidden_dim, config.num_layers,
+                          config.activation, options)
+
+    def policy(self, version: int, mode: str = EVALUATE) -> Policy:
+        """Return the policy with the current weights (a copy), as it is judged."""
+        tensors = {f"{name}.{key}": value.detach().cpu().numpy().copy()
+                   for name, module in self.acting_modules().items()
+                   for key, value in module.state_dict().items()}
+        tensors["normalizer.mean"] = self.mean.cpu().numpy().copy()
+        tensors["normalizer.std"] = self.std.cpu().numpy().copy()
+        return make_policy(self.policy_spec(), tensors, version, mode)
+
+    def exploring_policy(self, version: int, steps: int) -> Policy:
+        """Return the policy that makes the next episode, after ``steps`` online steps."""
+        return self.policy(version, EXPLORE)
+
+    def load_policy(self, policy: Policy, source: str) -> None:
+        """Take over the networks and the normaliser that ``policy`` brings.
+
+        Raises:
+            CheckpointError: another task, observation, action or architecture, or a network of
+                :attr:`STARTS_FROM` is not in it; the difference is named, nothing has changed.
+        """
+        ours, theirs = self.policy_spec().to_json(), policy.spec.to_json()
+        differing = [f"{key}: {theirs[key]} (expected {ours[key]})" for key in ours
+                     if ours[key] != theirs[key] and key not in ("kind", "options")]
+        if differing:
+            raise CheckpointError(f"{source}: weights of another policy: {'; '.join(differing)}")
+        brought = {name: module for name, module in self.modules().items()
+                   if any(key.startswith(f"{name}.") for key in policy.tensors)}
+        missing = [name for name in self.STARTS_FROM if name not in brought]
+        if missing:
+            raise CheckpointError(
+                f"{source}: a policy of kind {policy.spec.kind} has no {' and no '.join(missing)},"
+                f" which {self.config.algorithm} starts from; give a policy of that algorithm, or"
+                " an offline stage")
+        targets = {f"{name}.{key}": value for name, module in brought.items()
+                   for key, value in module.state_dict().items()}
+        check_tensors({key: policy.tensors[key] for key in targets if key in policy.tensors},
+                      {key: tuple(value.shape) for key, value in targets.items()}, source)
+        with torch.no_grad():
+            for key, value in targets.items():
+                value.copy_(torch.from_numpy(policy.tensors[key]))
+        self.set_normalizer(policy.tensors["normalizer.mean"], policy.tensors["normalizer.std"])
+
+    # -- state --------------------------------------------------------------------------------
 
     def set_normalizer(self, mean: np.ndarray, std: np.ndarray) -> None:
         """Scale observations by (s - mean) / std, (O,) each, from here on."""
         self.mean = torch.as_tensor(mean, dtype=torch.float32, device=self.device)
         self.std = torch.as_tensor(std, dtype=torch.float32, device=self.device)
-
-    def policy(self, version: int) -> Policy:
-        """Return the acting policy with the current weights (a copy)."""
-        tensors = {name: value.detach().cpu().numpy().copy()
-                   for name, value in self.actor.state_dict().items()}
-        tensors["normalizer.mean"] = self.mean.cpu().numpy().copy()
-        tensors["normalizer.std"] = self.std.cpu().numpy().copy()
-        return Policy(self.spec, tensors, version)
-
-    def load_policy(self, policy: Policy, source: str) -> None:
-        """Take over the actor's weights and normaliser of ``policy``.
-
-        Raises:
-            CheckpointError: another architecture, observation or task; the difference is named.
-        """
-        ours, theirs = self.spec.to_json(), policy.spec.to_json()
-        differing = [f"{key}: {theirs[key]} (expected {ours[key]})" for key in ours
-                     if ours[key] != theirs[key] and key not in ("flow_steps",)]
-        if differing:
-            raise CheckpointError(f"{source}: weights of another policy: {'; '.join(differing)}")
-        with torch.no_grad():
-            for name, value in self.actor.state_dict().items():
-                value.copy_(torch.from_numpy(policy.tensors[name]))
-        self.set_normalizer(policy.tensors["normalizer.mean"], policy.tensors["normalizer.std"])
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that an update changes, by name: networks, optimisers, generator."""

@@ -12,14 +12,12 @@ gradient away, so a false peak of the critic cannot drag the policy there.
 
 from __future__ import annotations
 
-import copy
-
 import torch
 from torch import Tensor
 
-from poco_ros.learning.agents.base import Agent, Batch, Phase
-from poco_ros.learning.flow import FlowNoise, flow_losses, normal
-from poco_ros.learning.networks import ChunkCritic
+from poco_ros.learning.agents.base import Batch, Phase
+from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow, mean_q
+from poco_ros.learning.config import PocoConfig
 
 
 def posterior_weights(q: Tensor, eta: float) -> Tensor:
@@ -32,26 +30,12 @@ def clip_loss(losses: Tensor, zeta: float) -> Tensor:
     return losses if zeta == 0.0 else losses.clamp(max=zeta)
 
 
-class Poco(Agent):
+class Poco(WithCritic, WithFlow):
     """See the module. Actor and critic have optimisers of their own."""
 
-    def build(self) -> None:
-        """Add the critic ensemble and its target to the actor."""
-        super().build()
-        config = self.config
-        self.critic = ChunkCritic(self.spec.observation.size, self.spec.chunk_size,
-                                  config.hidden_dim, config.num_layers, config.num_critics,
-                                  config.activation).to(self.device)
-        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
-        self.critic_optimizer = self.adam(self.critic)
-
-    def modules(self) -> dict[str, torch.nn.Module]:
-        """Actor, critic and target critic."""
-        return {"actor": self.actor, "critic": self.critic, "target_critic": self.target_critic}
-
-    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """One for the actor, one for the critic."""
-        return {"actor": self.actor_optimizer, "critic": self.critic_optimizer}
+    config: PocoConfig
+    METRICS = (*WithFlow.METRICS, *CRITIC_METRICS, "poco/posterior_loss", "poco/unclipped_loss",
+               "poco/clip_fraction", "poco/effective_candidates", "poco/q_gain", "poco/q_spread")
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Update critic and target (CRITIC, FULL) and actor (CLONE, FULL)."""
@@ -62,29 +46,12 @@ class Poco(Agent):
             metrics |= self.update_actor(batch, with_posterior=phase is Phase.FULL)
         return metrics
 
-    def update_critic(self, batch: Batch) -> dict[str, Tensor]:
-        """One TD step of all members, then of the target: target <- target + tau (Q - target)."""
-        targets = self.td_targets(batch)
-        q = self.critic(batch.observations, batch.chunks)
-        squared = (q - targets).square() * batch.critic_valid
-        loss = squared.sum() / (batch.critic_valid.sum().clamp(min=1.0) * self.critic.members)
-        self.critic_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.critic_optimizer.step()
-        torch._foreach_lerp_(list(self.target_critic.parameters()),
-                             [p.detach() for p in self.critic.parameters()], self.config.tau)
-        return {"critic/loss": loss.detach(), "critic/q": q.detach().mean(),
-                "critic/target": targets.mean()}
-
     @torch.no_grad()
-    def td_targets(self, batch: Batch) -> Tensor:
-        """Return sum_k gamma^k r + gamma^n * mean_e Q'_e(s', a'), (B,), one fresh a' ~ policy."""
-        size = (len(batch.observations), 1, self.spec.chunk_size)
-        chunks = self.actor.sample(batch.next_observations,
-                                   normal(size, self.generator, self.device),
-                                   self.config.steps_for_targets)
-        q = self.target_critic.mean_of_candidates(batch.next_observations, chunks).squeeze(1)
-        return batch.rewards + batch.bootstrap * q
+    def next_q(self, batch: Batch) -> Tensor:
+        """Return mean_e Q'_e(s', a'), (B,), one fresh a' ~ policy a state."""
+        chunks = self.actor.sample(batch.next_observations, 1, self.generator,
+                                   self.config.steps_for_targets).squeeze(1)
+        return mean_q(self.target_critic, batch.next_observations, chunks)
 
     def update_actor(self, batch: Batch, with_posterior: bool) -> dict[str, Tensor]:
         """One step on behaviour cloning plus, with_posterior, beta times the clipped E-M loss."""
@@ -95,9 +62,7 @@ class Poco(Agent):
             posterior_loss, found = self.posterior_loss(batch.observations[:count])
             loss = clone_loss + self.config.beta * posterior_loss
             metrics |= found
-        self.actor_optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        self.actor_optimizer.step()
+        self.descend(self.actor_optimizer, loss)
         return metrics
 
     def posterior_loss(self, observations: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -115,8 +80,7 @@ class Poco(Agent):
             keep = (weights > 0.0) & (weights >= config.weight_floor)
             states, slots = torch.nonzero(keep, as_tuple=True)
             picked, shares = candidates[states, slots], weights[states, slots]
-        noise = FlowNoise.draw(picked, self.generator)
-        losses = flow_losses(self.actor, observations[states], picked, noise)
+        losses = self.actor.losses(observations[states], picked, self.generator)
         posterior_loss = (shares * clip_loss(losses, config.zeta)).sum() / batch
         with torch.no_grad():
             beyond = losses > config.zeta if config.zeta else torch.zeros_like(losses)
@@ -134,8 +98,7 @@ class Poco(Agent):
     def weighted_candidates(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E-step: return candidates (B, N, C), their weights (B, N) and Q (B, N)."""
         config = self.config
-        size = (len(observations), config.num_candidates, self.spec.chunk_size)
-        candidates = self.actor.sample(observations, normal(size, self.generator, self.device),
+        candidates = self.actor.sample(observations, config.num_candidates, self.generator,
                                        config.steps_for_candidates)
         critic = self.target_critic if config.weight_critic == "target" else self.critic
         q = critic.mean_of_candidates(observations, candidates)

@@ -1,0 +1,115 @@
+"""What several algorithms are made of: a generative actor, and an ensemble of chunk critics.
+
+An algorithm inherits the parts that it has; each adds its networks to :meth:`Agent.modules` and
+its optimisers to :meth:`Agent.optimizers`, so that saving and resuming follow.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from poco_ros.learning.agents.base import Agent, Batch
+from poco_ros.learning.config import GenerativeConfig
+from poco_ros.learning.flow import FlowField
+from poco_ros.learning.networks import ChunkCritic
+from poco_ros.learning.policies import PolicySpec
+
+CRITIC_METRICS = ("critic/loss", "critic/q", "critic/target")
+
+
+class WithFlow(Agent):
+    """An agent with a flow policy that can be cloned from data."""
+
+    config: GenerativeConfig
+    METRICS: ClassVar[tuple[str, ...]] = ("actor/clone_loss",)
+
+    def build(self) -> None:
+        """Add the flow field and its optimiser."""
+        super().build()
+        config = self.config
+        self.actor = FlowField(self.signature.observation.size, self.chunk_size,
+                               config.hidden_dim, config.num_layers, config.activation,
+                               config.flow_steps).to(self.device)
+        self.actor_optimizer = self.adam(self.actor)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Add the flow field."""
+        return super().modules() | {"actor": self.actor}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Add the flow field's."""
+        return super().optimizers() | {"actor": self.actor_optimizer}
+
+    def acting_modules(self) -> dict[str, torch.nn.Module]:
+        """The flow field."""
+        return {"actor": self.actor}
+
+    def policy_spec(self) -> PolicySpec:
+        """A flow policy: one sample acts."""
+        return self.spec_of("flow", flow_steps=self.config.flow_steps)
+
+    def clone_losses(self, batch: Batch) -> Tensor:
+        """Return the supervised loss (B,) of the batch's own chunks, masked by validity."""
+        return self.actor.losses(batch.observations, batch.chunks, self.generator, batch.valid)
+
+    def update_clone(self, batch: Batch) -> dict[str, Tensor]:
+        """One step of behaviour cloning."""
+        loss = self.clone_losses(batch).mean()
+        self.descend(self.actor_optimizer, loss)
+        return {"actor/clone_loss": loss.detach()}
+
+
+class WithCritic(Agent):
+    """An agent with an ensemble of chunk critics and their target."""
+
+    def build(self) -> None:
+        """Add the critics, their target and their optimiser."""
+        super().build()
+        self.critic = self.make_critic()
+        self.target_critic = copy.deepcopy(self.critic).requires_grad_(False)
+        self.critic_optimizer = self.adam(self.critic)
+
+    def make_critic(self) -> ChunkCritic:
+        """Return a fresh ensemble."""
+        config = self.config
+        return ChunkCritic(self.signature.observation.size, self.chunk_size, config.hidden_dim,
+                           config.num_layers, config.num_critics, config.activation
+                           ).to(self.device)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Add the critics and their target."""
+        return super().modules() | {"critic": self.critic, "target_critic": self.target_critic}
+
+    def optimizers(self) -> dict[str, torch.optim.Optimizer]:
+        """Add the critics'."""
+        return super().optimizers() | {"critic": self.critic_optimizer}
+
+    def next_q(self, batch: Batch) -> Tensor:
+        """Return Q (B,) of a chunk of the policy at s', by the target critics; no gradient."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def td_targets(self, batch: Batch) -> Tensor:
+        """Return sum_k gamma^k r + gamma^n * alive * :meth:`next_q`, (B,)."""
+        return batch.rewards + batch.bootstrap * self.next_q(batch)
+
+    def update_critic(self, batch: Batch) -> dict[str, Tensor]:
+        """One TD step of all members, then of the target: target <- target + tau (Q - target)."""
+        targets = self.td_targets(batch)
+        q = self.critic(batch.observations, batch.chunks)
+        squared = (q - targets).square() * batch.critic_valid
+        loss = squared.sum() / (batch.critic_valid.sum().clamp(min=1.0) * self.critic.members)
+        self.descend(self.critic_optimizer, loss)
+        torch._foreach_lerp_(list(self.target_critic.parameters()),
+                             [p.detach() for p in self.critic.parameters()], self.config.tau)
+        return {"critic/loss": loss.detach(), "critic/q": q.detach().mean(),
+                "critic/target": targets.mean()}
+
+
+def mean_q(critic: ChunkCritic, observations: Tensor, chunks: Tensor) -> Tensor:
+    """Return the members' mean Q (B,) of one chunk a state, (B, O) and (B, C); no gradient."""
+    return critic.mean_of_candidates(observations, chunks.unsqueeze(1)).squeeze(1)

@@ -1,0 +1,58 @@
+"""Q-chunking (arXiv 2507.07969): the best of N candidates of a cloned flow.
+
+The flow clones all data, demonstrations and online episodes alike; the critic chooses among its
+samples, both when acting and for the action of the TD target::
+
+    a*(s) = argmax_i mean_e Q_e(s, a_i),   a_1..a_N ~ flow(s)
+    y     = sum_k gamma^k r + gamma^n * mean_e Q'_e(s', a*(s'))
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from poco_ros.learning.agents.base import Batch, Phase
+from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow, mean_q
+from poco_ros.learning.config import QCConfig
+from poco_ros.learning.policies import PolicySpec
+
+
+class QChunking(WithCritic, WithFlow):
+    """See the module."""
+
+    config: QCConfig
+    METRICS = (*WithFlow.METRICS, *CRITIC_METRICS)
+
+    def acting_modules(self) -> dict[str, torch.nn.Module]:
+        """The flow, and the critic that chooses."""
+        return {"actor": self.actor, "critic": self.critic}
+
+    def policy_spec(self) -> PolicySpec:
+        """The best of N candidates acts."""
+        config = self.config
+        return self.spec_of("best_of_n", flow_steps=config.flow_steps,
+                            num_candidates=config.num_candidates, num_critics=config.num_critics)
+
+    def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+        """Update the critic (CRITIC, FULL) and clone the batch (CLONE, FULL)."""
+        metrics: dict[str, Tensor] = {}
+        if phase is not Phase.CLONE:
+            metrics |= self.update_critic(batch)
+        if phase is not Phase.CRITIC:
+            metrics |= self.update_clone(batch)
+        return metrics
+
+    @torch.no_grad()
+    def next_q(self, batch: Batch) -> Tensor:
+        """Return mean_e Q'_e(s', a*(s')), (B,)."""
+        observations = batch.next_observations
+        return mean_q(self.target_critic, observations, self.best_of_n(observations))
+
+    @torch.no_grad()
+    def best_of_n(self, observations: Tensor) -> Tensor:
+        """Return the candidate with the highest mean Q of the online critics, (B, C)."""
+        candidates = self.actor.sample(observations, self.config.num_candidates, self.generator,
+                                       self.config.steps_for_targets)
+        best = self.critic.mean_of_candidates(observations, candidates).argmax(dim=1)
+        return candidates[torch.arange(len(best), device=self.device), best]

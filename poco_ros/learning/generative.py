@@ -1,0 +1,45 @@
+"""What POCO asks of a policy: samples, and a supervised loss a sample. Nothing else.
+
+No likelihood, no score, no gradient through the sampler: a flow, a diffusion model or a
+consistency model is one class with these two methods.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+def normal(shape: tuple[int, ...] | torch.Size, generator: torch.Generator,
+           device: torch.device) -> Tensor:
+    """Return standard normal noise from ``generator``."""
+    return torch.randn(shape, generator=generator, device=device)
+
+
+class GenerativePolicy(nn.Module, ABC):
+    """A distribution over flat chunks (C,) given a normalised observation (O,)."""
+
+    @abstractmethod
+    def sample(self, observations: Tensor, count: int, generator: torch.Generator,
+               steps: int = 0) -> Tensor:
+        """Return ``count`` chunks a state, (B, N, C) in [-1, 1], for (B, O); no gradient.
+
+        ``steps`` of the sampler; 0 = as many as it acts with.
+        """
+
+    @abstractmethod
+    def losses(self, observations: Tensor, chunks: Tensor, generator: torch.Generator,
+               valid: Tensor | None = None) -> Tensor:
+        """Return the supervised loss of each chunk, (B,), for (B, O) and (B, C).
+
+        A mean over the entries for which ``valid`` (B, C) is 1; None takes all.
+        """
+
+
+def masked_mean(squared: Tensor, valid: Tensor | None) -> Tensor:
+    """Return the mean (B,) of (B, C) over the entries for which ``valid`` (B, C) is 1."""
+    if valid is None:
+        return squared.mean(dim=1)
+    return (squared * valid).sum(dim=1) / valid.sum(dim=1).clamp(min=1.0)

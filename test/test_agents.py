@@ -1,0 +1,186 @@
+"""Laws that hold for every algorithm: the contract of an agent."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import pytest
+import torch
+from learning_support import agent_for, random_episode, signature
+
+from poco_ros.core.config import from_dict
+from poco_ros.core.errors import CheckpointError, ConfigError
+from poco_ros.learning.agents import AGENTS, Agent, Phase
+from poco_ros.learning.config import (
+    ALGORITHMS,
+    AgentConfig,
+    TrainConfig,
+    shared_settings,
+)
+from poco_ros.learning.policies import EXPLORE, RANDOM, policy_from_bytes
+from poco_ros.learning.replay import Replay
+from poco_ros.learning.trainer import Trainer
+from poco_ros.preset import load_preset
+
+SMALL = {"hidden_dim": 16, "num_layers": 2, "batch_size": 8, "flow_steps": 3, "num_candidates": 4,
+         "noise_hidden_dim": 16, "noise_layers": 2, "distillation_steps": 2, "num_critics": 3,
+         "random_steps": 12, "normalize_observations": True}
+EPISODES = [random_episode(n, 9 + n % 3, terminated=n % 2 == 0) for n in range(4)]
+DEMONSTRATIONS = [random_episode(100 + n, 10, terminated=True) for n in range(3)]
+
+every_algorithm = pytest.mark.parametrize("algorithm", list(ALGORITHMS))
+
+
+def small(algorithm: str, **settings: object) -> AgentConfig:
+    """Return small settings of an algorithm."""
+    known = {field.name for field in dataclasses.fields(ALGORITHMS[algorithm])}
+    values = {key: value for key, value in {**SMALL, **settings}.items() if key in known}
+    return from_dict(AgentConfig, {"algorithm": algorithm, **values}, "test")
+
+
+def agent(algorithm: str, **settings: object) -> Agent:
+    return agent_for(small(algorithm, **settings), 3, 2, seed=3)
+
+
+def update(subject: Agent, phase: Phase, times: int = 1) -> dict[str, torch.Tensor]:
+    """Update on random chunks of the demonstrations."""
+    config, metrics = subject.config, {}
+    replay = Replay(3, 2, 100, DEMONSTRATIONS)
+    generator = np.random.default_rng(1)
+    for _ in range(times):
+        drawn = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
+        metrics = subject.update(subject.tensors(drawn), phase)
+    return metrics
+
+
+def test_every_settings_class_has_an_agent_and_the_reverse() -> None:
+    assert ALGORITHMS.keys() == AGENTS.keys()
+
+
+@every_algorithm
+def test_metrics_are_those_that_are_declared(algorithm: str) -> None:
+    subject = agent(algorithm)
+    seen = {name for phase in Phase for name in update(subject, phase)}
+    assert seen == set(subject.METRICS)
+
+
+@every_algorithm
+def test_the_critic_phase_moves_no_network_that_acts_on_observations(algorithm: str) -> None:
+    """The warm-up freezes the actor; a critic that chooses among samples may move."""
+    subject = agent(algorithm)
+    update(subject, Phase.CLONE)
+    before = subject.policy(1).tensors
+    update(subject, Phase.CRITIC, times=3)
+    after = subject.policy(1).tensors
+    moved = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert all(name.startswith("critic.") for name in moved)
+
+
+@every_algorithm
+def test_the_same_seed_gives_the_same_updates(algorithm: str) -> None:
+    one, other = agent(algorithm), agent(algorithm)
+    for phase in (Phase.CLONE, Phase.CRITIC, Phase.FULL):
+        update(one, phase, 2)
+        update(other, phase, 2)
+    left, right = one.state(), other.state()
+    assert left.keys() == right.keys()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@every_algorithm
+def test_state_restores_the_agent_to_the_bit(algorithm: str) -> None:
+    subject, again = agent(algorithm), agent_for(small(algorithm), 3, 2, seed=9)
+    update(subject, Phase.FULL, 2)
+    again.load_state(subject.state(), "saved")
+    update(subject, Phase.FULL, 2)
+    update(again, Phase.FULL, 2)
+    left, right = subject.state(), again.state()
+    assert all(torch.equal(left[name], right[name]) for name in left)
+
+
+@every_algorithm
+@pytest.mark.parametrize("mode", ["evaluate", "explore", "random"])
+def test_its_policy_acts_from_bytes_alone(algorithm: str, mode: str) -> None:
+    subject = agent(algorithm)
+    update(subject, Phase.CLONE)
+    update(subject, Phase.FULL)
+    policy = subject.policy(7, mode)
+    again = policy_from_bytes(policy.to_bytes(), "message")
+    assert (again.version, again.mode, again.spec) == (7, mode, policy.spec)
+    observation = np.array([0.3, -1.0, 2.0], np.float32)
+    chunk = again.act(observation, 5)
+    assert chunk.shape == (subject.config.chunk_horizon, 2) and np.abs(chunk).max() <= 1.0
+    assert np.array_equal(chunk, policy.act(observation, 5))
+    drawn = np.stack([again.act(observation, seed) for seed in range(20)])
+    if mode != "evaluate":
+        assert drawn.std(axis=0).min() > 1e-4, "it explores"
+
+
+@every_algorithm
+def test_a_trainer_resumes_it_to_the_bit(algorithm: str, tmp_path: object) -> None:
+    train = TrainConfig(offline_steps=3, offline_objective="bc", critic_warmup=8, utd=0.3,
+                        online_steps=30, replay_capacity=200)
+
+    def fresh() -> Trainer:
+        return Trainer(small(algorithm), train, signature(3, 2, "task"), 4, DEMONSTRATIONS)
+
+    def run(trainer: Trainer, updates: int) -> None:
+        for episode in EPISODES[trainer.episodes_added:]:
+            trainer.add_episode(episode)
+        while trainer.work_due() and trainer.updates < updates:
+            trainer.work()
+
+    whole, part, again = fresh(), fresh(), fresh()
+    run(whole, 1000)
+    run(part, 11)
+    part.save(str(tmp_path))
+    again.resume(str(tmp_path), EPISODES)
+    run(again, 1000)
+    left, right = whole.agent.state(), again.agent.state()
+    assert whole.updates == again.updates > 12
+    assert all(torch.equal(left[name], right[name]) for name in left)
+    ours, theirs = whole.acting_policy(4), again.acting_policy(4)
+    assert ours is not None and theirs is not None and ours.to_bytes() == theirs.to_bytes()
+
+
+@pytest.mark.parametrize("algorithm", ["poco", "bc", "qc", "dsrl"])
+def test_an_algorithm_on_a_flow_starts_from_a_cloned_one(algorithm: str) -> None:
+    source, subject = agent("bc").policy(1), agent(algorithm)
+    subject.load_policy(source, "x.safetensors")
+    for name, tensor in source.tensors.items():
+        assert np.array_equal(subject.policy(1).tensors[name], tensor)
+
+
+@pytest.mark.parametrize("algorithm, settings, missing", [
+    ("qc_fql", {}, "no one_step"), ("rlpd_ac", {"activation": "silu"}, "shape")])
+def test_an_algorithm_that_cannot_start_from_a_flow_says_so(
+        algorithm: str, settings: dict[str, object], missing: str) -> None:
+    subject = agent(algorithm, **settings)
+    with pytest.raises(CheckpointError, match=rf"x\.safetensors.*{missing}"):
+        subject.load_policy(agent("bc").policy(1), "x.safetensors")
+
+
+def test_a_random_policy_covers_the_box_and_ends_with_its_steps() -> None:
+    subject = agent("rlpd")
+    assert subject.exploring_policy(1, 11).mode == RANDOM
+    assert subject.exploring_policy(1, 12).mode == EXPLORE
+    observation = np.zeros(3, np.float32)
+    drawn = np.stack([subject.policy(1, RANDOM).act(observation, seed) for seed in range(400)])
+    assert drawn.min() < -0.95 and drawn.max() > 0.95 and abs(drawn.mean()) < 0.06
+
+
+def test_settings_of_another_algorithm_are_refused_by_name() -> None:
+    with pytest.raises(ConfigError, match="unknown key 'zeta'"):
+        from_dict(AgentConfig, {"algorithm": "qc", "zeta": 0.1}, "preset.yaml")
+    with pytest.raises(ConfigError, match=r"preset\.yaml.*'q_c' is not one of.*did you mean 'qc'"):
+        from_dict(AgentConfig, {"algorithm": "q_c"}, "preset.yaml")
+
+
+def test_a_preset_gives_another_algorithm_what_both_know() -> None:
+    poco = load_preset("cpu_cube_single")
+    qc = load_preset("cpu_cube_single", {"agent": {"algorithm": "qc", "num_candidates": 8}})
+    assert type(qc.agent) is ALGORITHMS["qc"] and qc.agent.num_candidates == 8  # type: ignore
+    assert qc.agent.hidden_dim == poco.agent.hidden_dim and qc.train == poco.train
+    assert shared_settings({"eta": 1.0, "lr": 1e-3}, "fql") == {"lr": 1e-3}
+    assert shared_settings({"eta": 1.0, "typo": 2}, "bc") == {"typo": 2}, "a typo stays one"

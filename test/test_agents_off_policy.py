@@ -1,0 +1,241 @@
+"""Each off-policy algorithm against closed forms, and on a bandit that it must learn."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import numpy as np
+import pytest
+import torch
+from learning_support import agent_for, bandit_batch
+from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
+
+from poco_ros.core.config import from_dict
+from poco_ros.learning.agents import Agent, Batch, Phase
+from poco_ros.learning.agents.dsrl import DSRL
+from poco_ros.learning.agents.fql import FlowQLearning
+from poco_ros.learning.agents.qc import QChunking
+from poco_ros.learning.agents.rlpd import RLPD
+from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.networks import TanhGaussian
+from poco_ros.learning.policies import EVALUATE, EXPLORE
+
+A = TypeVar("A", bound=Agent)
+
+
+def make(cls: type[A], algorithm: str, observation: int = 3, action_dim: int = 2,
+         **settings: Any) -> A:
+    values = {"algorithm": algorithm, "hidden_dim": 24, "num_layers": 2, "chunk_horizon": 2,
+              "batch_size": 6, **settings}
+    agent = agent_for(from_dict(AgentConfig, values, "test"), observation, action_dim)
+    assert isinstance(agent, cls)
+    return agent
+
+
+def random_batch(count: int = 6, observation: int = 3, chunk: int = 4) -> Batch:
+    generator = torch.Generator().manual_seed(8)
+    return Batch(torch.randn(count, observation, generator=generator),
+                 torch.rand(count, chunk, generator=generator) * 2 - 1, torch.ones(count, chunk),
+                 torch.rand(count, generator=generator),
+                 torch.randn(count, observation, generator=generator),
+                 torch.tensor([0.98, 0.0, 0.98, 0.98, 0.0, 0.98])[:count], torch.ones(count))
+
+
+# -- Q-chunking ------------------------------------------------------------------------------
+
+
+def test_qc_targets_take_the_candidate_that_the_online_critics_prefer() -> None:
+    agent, batch = make(QChunking, "qc", num_candidates=5, flow_steps=3), random_batch()
+    with torch.no_grad():
+        for p in agent.critic.parameters():
+            p.add_(0.3 * torch.randn_like(p))  # online and target differ
+    state = agent.generator.get_state()
+    targets = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    candidates = agent.actor.sample(batch.next_observations, 5, agent.generator)
+    for row in range(6):
+        observation = batch.next_observations[row:row + 1]
+        with torch.no_grad():
+            online = [float(agent.critic(observation, c[None]).mean()) for c in candidates[row]]
+            best = candidates[row][int(np.argmax(online))]
+            q = float(agent.target_critic(observation, best[None]).mean())
+        expected = float(batch.rewards[row]) + float(batch.bootstrap[row]) * q
+        assert float(targets[row]) == pytest.approx(expected, abs=1e-5)
+
+
+def test_qc_acts_with_the_candidate_of_the_highest_q() -> None:
+    agent = make(QChunking, "qc", num_candidates=6, flow_steps=4, num_critics=3)
+    policy, observation = agent.policy(1), np.array([0.2, -0.4, 1.0], np.float32)
+    noise = np.random.Generator(np.random.Philox(11)).standard_normal((6, 4), dtype=np.float32)
+    seen = torch.from_numpy(observation)[None]
+    candidates = agent.actor.carry(seen, torch.from_numpy(noise)[None])
+    best = int(agent.critic.mean_of_candidates(seen, candidates).argmax())
+    np.testing.assert_allclose(policy.act(observation, 11).reshape(-1),
+                               candidates[0, best].numpy(), atol=2e-6)
+
+
+# -- flow Q-learning -------------------------------------------------------------------------
+
+
+def test_fql_loss_is_the_weighted_distillation_minus_q() -> None:
+    agent, batch = make(FlowQLearning, "qc_fql", alpha=7.0, flow_steps=3), random_batch()
+    noise = torch.randn(6, 4)
+    loss, metrics = agent.one_step_loss(batch.observations, noise, with_q=True)
+    with torch.no_grad():
+        chunks = agent.one_step(batch.observations, noise)
+        carried = agent.actor.carry(batch.observations, noise[:, None]).squeeze(1)
+        distillation = ((chunks - carried) ** 2).mean()
+        q = agent.critic(batch.observations, chunks.clamp(-1, 1)).mean()
+    assert float(loss.detach()) == pytest.approx(float(7.0 * distillation - q), rel=1e-5)
+    assert float(metrics["fql/distillation_loss"]) == pytest.approx(float(distillation), rel=1e-5)
+    cloning, _ = agent.one_step_loss(batch.observations, noise, with_q=False)
+    assert float(cloning.detach()) == pytest.approx(float(7.0 * distillation), rel=1e-5)
+
+
+def test_fql_never_moves_the_flow_or_the_critic_by_its_one_step_loss() -> None:
+    agent, batch = make(FlowQLearning, "qc_fql"), random_batch()
+    before = agent.state()
+    agent.update_one_step(batch.observations, with_q=True)
+    after = agent.state()
+    moved = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert moved <= {"one_step", "generator"}
+
+
+def test_fql_acts_in_one_step() -> None:
+    agent, observation = make(FlowQLearning, "qc_fql"), np.array([0.2, -0.4, 1.0], np.float32)
+    noise = np.random.Generator(np.random.Philox(3)).standard_normal(4, dtype=np.float32)
+    with torch.no_grad():
+        expected = agent.one_step(torch.from_numpy(observation)[None],
+                                  torch.from_numpy(noise)[None])[0].clamp(-1, 1)
+    np.testing.assert_allclose(agent.policy(1).act(observation, 3).reshape(-1), expected.numpy(),
+                               atol=2e-6)
+
+
+# -- SAC: RLPD and DSRL ----------------------------------------------------------------------
+
+
+def test_log_density_of_a_tanh_gaussian_equals_torch_distributions() -> None:
+    actor = TanhGaussian(3, 4, 16, 2, "relu").double()
+    observations = torch.randn(9, 3, dtype=torch.float64)
+    noise = torch.randn(9, 4, dtype=torch.float64)
+    chunks, log_density = actor.sample(observations, noise)
+    mean, log_std = actor(observations)
+    reference = TransformedDistribution(Independent(Normal(mean, log_std.exp()), 1),
+                                        TanhTransform(cache_size=1))
+    before = mean + log_std.exp() * noise
+    expected = Independent(Normal(mean, log_std.exp()), 1).log_prob(before) - \
+        reference.transforms[0].log_abs_det_jacobian(before, before.tanh()).sum(dim=1)
+    torch.testing.assert_close(chunks, before.tanh())
+    torch.testing.assert_close(log_density, expected)
+
+
+@pytest.mark.parametrize("members, backup", [(0, False), (2, False), (0, True)])
+def test_rlpd_targets_are_the_mean_or_the_least_of_random_members(members: int,
+                                                                  backup: bool) -> None:
+    agent = make(RLPD, "rlpd_ac", num_critics=5, target_members=members, entropy_backup=backup,
+                 initial_temperature=0.3)
+    batch = random_batch()
+    state = agent.generator.get_state()
+    found = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    with torch.no_grad():
+        chunks, log_density = agent.sample(batch.next_observations)
+        q = agent.target_critic(batch.next_observations, chunks)
+        if members:
+            chosen = torch.randperm(5, generator=agent.generator)[:members]
+            q_next = torch.minimum(q[chosen[0]], q[chosen[1]])
+        else:
+            q_next = q.sum(dim=0) / 5
+        if backup:
+            q_next = q_next - 0.3 * log_density
+    torch.testing.assert_close(found, batch.rewards + batch.bootstrap * q_next)
+
+
+def test_the_temperature_falls_while_the_entropy_is_above_its_target_and_rises_below() -> None:
+    for scale, falls in ((50.0, True), (-50.0, False)):  # targets far below and far above
+        agent = make(RLPD, "rlpd_ac", target_entropy_scale=0.5)
+        object.__setattr__(agent.config, "target_entropy_scale", scale)
+        before = float(agent.temperature().detach())
+        agent.update_actor(random_batch().observations)
+        assert (float(agent.temperature().detach()) < before) is falls
+
+
+def test_dsrl_distils_the_q_of_the_chunk_that_a_noise_leads_to_and_keeps_the_flow() -> None:
+    agent = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2,
+                 distillation_steps=1, flow_steps=3)
+    batch = random_batch()
+    state = agent.generator.get_state()
+    before = agent.state()
+    loss = agent.update_noise_critic(batch.observations)["dsrl/distillation_loss"]
+    agent.generator.set_state(state)
+    noise = torch.randn(6, 4, generator=agent.generator).clamp(-1.2, 1.2)
+    fresh = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2, flow_steps=3)
+    with torch.no_grad():
+        carried = agent.actor.carry(batch.observations, noise[:, None]).squeeze(1)
+        wanted = agent.critic(batch.observations, carried).mean(dim=0)
+        expected = (fresh.noise_critic(batch.observations, noise) - wanted).square().mean()
+    assert float(loss) == pytest.approx(float(expected), rel=1e-5)
+    agent.update(batch, Phase.FULL)
+    after = agent.state()
+    assert all(torch.equal(before[name], after[name]) for name in before
+               if name.startswith("actor."))
+
+
+def test_dsrl_is_the_cloned_flow_until_it_has_learned_to_steer() -> None:
+    agent = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, flow_steps=3)
+    flow, observation = make(QChunking, "qc", flow_steps=3), np.ones(3, np.float32)
+    flow.actor.load_state_dict(agent.actor.state_dict())
+    noise = np.random.Generator(np.random.Philox(3)).standard_normal(4, dtype=np.float32)
+    expected = flow.actor.carry(torch.ones(1, 3), torch.from_numpy(noise)[None, None])[0, 0]
+    np.testing.assert_allclose(agent.policy(1).act(observation, 3).reshape(-1), expected.numpy(),
+                               atol=2e-6)
+    agent.update(random_batch(), Phase.FULL)
+    judged = agent.policy(2)
+    assert np.array_equal(judged.act(observation, 3), judged.act(observation, 4)), "its mode"
+
+
+# -- learning --------------------------------------------------------------------------------
+
+
+LEARNERS: dict[str, dict[str, Any]] = {
+    "poco": {"num_candidates": 8, "eta": 0.05, "zeta": 1.0, "beta": 5.0, "flow_steps": 5},
+    "qc": {"num_candidates": 8, "flow_steps": 5},
+    "qc_fql": {"alpha": 1.0, "flow_steps": 5},
+    "rlpd_ac": {"num_critics": 4},
+    "dsrl": {"noise_hidden_dim": 64, "noise_layers": 2, "flow_steps": 5, "distillation_steps": 2},
+}
+
+
+@pytest.mark.parametrize("algorithm", list(LEARNERS))
+def test_it_learns_which_of_two_modes_pays(algorithm: str) -> None:
+    """Demonstrations have two modes of equal share, one is rewarded. Learning from them and from
+    what it does itself, an agent must come to do the good one.
+    """
+    values = {"algorithm": algorithm, "chunk_horizon": 1, "hidden_dim": 64, "num_layers": 2,
+              "lr": 1e-3, "tau": 0.05, **LEARNERS[algorithm]}
+    agent = agent_for(from_dict(AgentConfig, values, "test"), 1, 1)
+    generator, own = np.random.default_rng(0), [np.zeros(0)]
+
+    def batch() -> Batch:
+        side = generator.choice([-1.0, 1.0], 256)
+        drawn = 0.5 * side + 0.05 * generator.standard_normal(256)
+        if len(own[0]):
+            drawn[:192] = generator.choice(own[0], 192)
+        return bandit_batch(drawn[:, None], (drawn > 0.2).astype(np.float32))
+
+    def act(count: int, mode: str) -> np.ndarray:
+        policy = agent.policy(1, mode)
+        return np.array([policy.act(np.zeros(1, np.float32), int(seed))[0, 0]
+                         for seed in generator.integers(0, 1 << 40, count)])
+
+    for _ in range(500):
+        agent.update(batch(), Phase.CLONE)
+    if algorithm in ("poco", "qc_fql", "dsrl"):  # what they do before there is a critic
+        assert 0.35 < float(np.mean(act(300, EXPLORE) > 0.0)) < 0.65
+    for _ in range(200):
+        agent.update(batch(), Phase.CRITIC)
+    for _ in range(40):
+        own[0] = np.concatenate([own[0], act(16, EXPLORE)])
+        for _ in range(15):
+            agent.update(batch(), Phase.FULL)
+    assert float(np.mean(act(300, EVALUATE) > 0.2)) > 0.85
