@@ -1,12 +1,13 @@
 """What POCO asks of a policy: samples, and a supervised loss a sample. Nothing else.
 
-No likelihood, no score, no gradient through the sampler: a flow, a diffusion model or a
-consistency model is one class with these two methods.
+No likelihood, no score, no gradient through the sampler: a flow (``flow``), a diffusion model
+(``diffusion``) or a consistency model (``consistency``) is one class with these two methods.
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +21,14 @@ def normal(shape: tuple[int, ...] | torch.Size, generator: torch.Generator,
 
 class GenerativePolicy(nn.Module, ABC):
     """A distribution over flat chunks (C,) given a normalised observation (O,)."""
+
+    kind: ClassVar[str]
+    """Of what a policy that acts with one sample is called; see ``learning.policies``."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, float | str]:
+        """What that policy must know besides the weights; see ``PolicySpec.options``."""
 
     @abstractmethod
     def sample(self, observations: Tensor, count: int, generator: torch.Generator,
