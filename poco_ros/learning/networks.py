@@ -214,3 +214,26 @@ class ChunkCritic(nn.Module):
                     x = layer(x)
                 total[part] += x.squeeze(-1)
         return (total / self.members).view(batch, count)
+
+
+class Value(nn.Module):
+    """V(s): an MLP with LayerNorm after each activation, as the critics.
+
+    A time limit is bootstrapped from a state that lies behind all that the value was fitted to,
+    and a plain MLP goes on rising there: its targets then rise with it, without end. LayerNorm
+    keeps it bounded.
+    """
+
+    def __init__(self, observation_size: int, hidden_dim: int, num_layers: int,
+                 activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.layers = mlp_layers(observation_size, hidden_dim, num_layers, 1)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(num_layers))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return V (B,) for observations (B, O)."""
+        x = observations
+        for layer, norm in zip(self.layers, self.norms, strict=False):
+            x = norm(activate(layer(x), self.activation))
+        return self.layers[-1](x).squeeze(1)

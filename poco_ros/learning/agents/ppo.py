@@ -36,7 +36,7 @@ from poco_ros.learning.agents.base import Batch, Phase
 from poco_ros.learning.agents.parts import WithFlow
 from poco_ros.learning.config import PPOConfig, TrainConfig
 from poco_ros.learning.experience import Experience, RoundExperience
-from poco_ros.learning.networks import Mlp
+from poco_ros.learning.networks import Value
 from poco_ros.learning.policies import EXPLORE, PolicySpec
 from poco_ros.learning.policies.noisy_flow import NoisyFlow
 from poco_ros.learning.rounds import EpisodeChunks, Round, RoundBatch, advantages
@@ -94,8 +94,8 @@ class PPO(WithFlow):
         """Add the value, the scale of rewards, and the optimisers of the online stage."""
         super().build()
         config = self.config
-        self.value = Mlp(self.signature.observation.size, config.hidden_dim, config.num_layers, 1,
-                         config.activation).to(self.device)
+        self.value = Value(self.signature.observation.size, config.hidden_dim, config.num_layers,
+                           config.activation).to(self.device)
         self.reward_scale = RewardScale().to(self.device)
         self.build_noise()
         self.value_optimizer = self.adam(self.value, config.value_lr)
@@ -215,7 +215,7 @@ class PPO(WithFlow):
     @torch.no_grad()
     def values(self, observations: np.ndarray) -> np.ndarray:
         """Return V (n,) for observations (n, O) as measured."""
-        return self.value(self._normalised(observations)).squeeze(1).cpu().numpy()
+        return self.value(self._normalised(observations)).cpu().numpy()
 
     def log_probs(self, observations: Tensor, chains: Tensor) -> tuple[Tensor, Tensor]:
         """Return log-probabilities of the steps (B, K) and log deviations (B, K, C).
@@ -246,7 +246,7 @@ class PPO(WithFlow):
 
     def update_value(self, batch: RoundBatch) -> dict[str, Tensor]:
         """One step of the value towards the returns."""
-        values = self.value(batch.observations).squeeze(1)
+        values = self.value(batch.observations)
         loss = 0.5 * (values - batch.returns).square().mean()
         self.descend(self.value_optimizer, loss)
         return {"value/loss": loss.detach(), "value/mean": values.detach().mean()}
