@@ -26,9 +26,7 @@ from poco_ros.core.seeding import (
     seed_of_episode,
 )
 from poco_ros.learning.agents import Agent, Phase
-from poco_ros.learning.agents.dppo import DPPO
 from poco_ros.learning.agents.ppo import PPO, RewardScale
-from poco_ros.learning.agents.reinflow import ReinFlow
 from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.policies import EVALUATE, EXPLORE
 from poco_ros.learning.rounds import EpisodeChunks, Round, RoundBatch, advantages

@@ -13,7 +13,10 @@ from typing import Any, ClassVar
 
 from poco_ros.core.config import setting, settings_of
 from poco_ros.core.errors import ConfigError
-from poco_ros.learning.policies.base import FLOW, GENERATIVE
+
+FLOW, DIFFUSION, CONSISTENCY = "flow", "diffusion", "consistency"
+GENERATIVE = (FLOW, DIFFUSION, CONSISTENCY)
+"""Generative models of chunks; a policy of that kind acts with one sample of it."""
 
 
 @dataclass(frozen=True)

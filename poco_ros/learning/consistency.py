@@ -21,10 +21,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poco_ros.learning.config import CONSISTENCY
 from poco_ros.learning.flow import FlowField, FlowNoise, flow_losses
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
 from poco_ros.learning.networks import ChunkField
-from poco_ros.learning.policies.base import CONSISTENCY
 from poco_ros.learning.policies.consistency import jump_times
 
 

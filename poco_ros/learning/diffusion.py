@@ -10,9 +10,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from poco_ros.learning.config import DIFFUSION
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
 from poco_ros.learning.networks import ChunkField
-from poco_ros.learning.policies.base import DIFFUSION
 from poco_ros.learning.policies.diffusion import alpha_bars, denoising_steps
 
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from poco_ros.learning.config import FLOW
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
 from poco_ros.learning.networks import ChunkField
-from poco_ros.learning.policies.base import FLOW
 
 
 @dataclass(frozen=True, eq=False)

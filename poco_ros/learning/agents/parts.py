@@ -14,14 +14,13 @@ from torch import Tensor
 
 from poco_ros.core.errors import CheckpointError
 from poco_ros.learning.agents.base import Agent, Batch
-from poco_ros.learning.config import GenerativeConfig
+from poco_ros.learning.config import CONSISTENCY, DIFFUSION, GenerativeConfig
 from poco_ros.learning.consistency import ConsistencyModel
 from poco_ros.learning.diffusion import DiffusionField
 from poco_ros.learning.flow import FlowField
 from poco_ros.learning.generative import GenerativePolicy
 from poco_ros.learning.networks import ChunkCritic
 from poco_ros.learning.policies import Policy, PolicySpec
-from poco_ros.learning.policies.base import CONSISTENCY, DIFFUSION
 
 CRITIC_METRICS = ("critic/loss", "critic/q", "critic/target")
 

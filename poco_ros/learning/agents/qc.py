@@ -14,9 +14,8 @@ from torch import Tensor
 
 from poco_ros.learning.agents.base import Batch, Phase
 from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithGenerative, mean_q
-from poco_ros.learning.config import QCConfig
+from poco_ros.learning.config import FLOW, QCConfig
 from poco_ros.learning.policies import PolicySpec
-from poco_ros.learning.policies.base import FLOW
 
 
 class QChunking(WithCritic, WithGenerative):

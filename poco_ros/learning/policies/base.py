@@ -20,12 +20,9 @@ from safetensors.numpy import save as save_tensors
 from poco_ros.core.errors import CheckpointError
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.seeding import chunk_generator
+from poco_ros.learning.config import FLOW, GENERATIVE
 
 FORMAT = "poco-policy-2"
-
-FLOW, DIFFUSION, CONSISTENCY = "flow", "diffusion", "consistency"
-"""Generative models of chunks; a policy of that kind acts with one sample of it."""
-GENERATIVE = (FLOW, DIFFUSION, CONSISTENCY)
 
 EXPLORE, EVALUATE, RANDOM = "explore", "evaluate", "random"
 """How a policy acts: as it learns, as it is judged, or at random in [-1, 1]."""

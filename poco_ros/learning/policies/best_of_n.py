@@ -5,14 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from poco_ros.core.errors import CheckpointError
-from poco_ros.learning.policies.base import (
-    CONSISTENCY,
-    DIFFUSION,
-    FLOW,
-    Policy,
-    PolicySpec,
-    Shapes,
-)
+from poco_ros.learning.config import CONSISTENCY, DIFFUSION, FLOW
+from poco_ros.learning.policies.base import Policy, PolicySpec, Shapes
 from poco_ros.learning.policies.consistency import ConsistencySampler
 from poco_ros.learning.policies.diffusion import DiffusionSampler
 from poco_ros.learning.policies.flow import FlowSampler

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from poco_ros.learning.policies.base import CONSISTENCY, PolicySpec, Shapes
+from poco_ros.learning.config import CONSISTENCY
+from poco_ros.learning.policies.base import PolicySpec, Shapes
 from poco_ros.learning.policies.sampling import (
     OneSample,
     Sampler,

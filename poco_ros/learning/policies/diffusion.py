@@ -18,7 +18,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from poco_ros.learning.policies.base import DIFFUSION, PolicySpec, Shapes
+from poco_ros.learning.config import DIFFUSION
+from poco_ros.learning.policies.base import PolicySpec, Shapes
 from poco_ros.learning.policies.sampling import (
     OneSample,
     Sampler,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from poco_ros.learning.policies.base import FLOW, Policy, PolicySpec, Shapes
+from poco_ros.learning.config import FLOW
+from poco_ros.learning.policies.base import Policy, PolicySpec, Shapes
 from poco_ros.learning.policies.mlp import Mlp, mlp_shapes, widths
 from poco_ros.learning.policies.sampling import (
     OneSample,
