@@ -40,10 +40,12 @@ def actions(generator: np.random.Generator, count: int) -> np.ndarray:
     return (generator.choice(MODES, count) + 0.04 * generator.standard_normal(count))[:, None]
 
 
-def cloned(**settings: object) -> tuple[Poco, np.random.Generator]:
+def cloned(policy: str = "flow", **settings: object) -> tuple[Poco, np.random.Generator]:
+    """Return a cloned agent; DDPM, for DDIM in few steps blurs the modes of so small a model."""
     config = PocoConfig(**{"chunk_horizon": 1, "hidden_dim": 64, "num_layers": 3,  # type: ignore
                             "lr": 1e-3, "num_candidates": 16, "eta": 0.1,
-                            "posterior_batch": 64, **settings})
+                            "posterior_batch": 64, "policy": policy,
+                            "diffusion_sampler": "ddpm", **settings})
     agent = agent_for(config)
     assert isinstance(agent, Poco)
     generator = np.random.default_rng(0)
