@@ -257,6 +257,14 @@ def test_a_run_resumes_anywhere_to_the_bit(algorithm: str, tmp_path: Any) -> Non
         made = let_run(part, 9, updates=stop)
         if stop % 2 and len(made) < 9 and not part.work_due():  # one more, in an open round
             made += let_run(part, len(made) + 1)
+        if stop % 3 == 0 and len(made) < 9:  # a round that is complete and not begun to be learned
+            whole_round = 3 - len(made) % 3
+            for _ in range(whole_round if not part.work_due() else 0):
+                policy = part.acting_policy(part.episodes_added)
+                assert policy is not None
+                made.append(reached(policy, 7, part.episodes_added))
+                part.add_episode(made[-1])
+            assert part.work_due()
         part.save(tmp_path)
         again.resume(tmp_path, made)
         assert again.work_due() == part.work_due() and again.stage == part.stage

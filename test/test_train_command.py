@@ -118,6 +118,9 @@ def test_the_weights_do_not_depend_on_how_many_act_at_a_time(words: list[str], p
                       [episode.to_bytes() for episode in episodes]))
     assert found[0] == found[1]
     assert len(found[0][1]) == 5
+    rows = list(csv.DictReader((tmp_path / "1" / "metrics.csv").open()))
+    left_out = {row["ppo/left_out"] for row in rows if row.get("ppo/left_out")}
+    assert left_out == ({"0"} if "dppo" in words else set()), "every chunk could be followed"
 
 
 def test_a_lag_that_an_algorithm_cannot_have_is_refused(preset: Path, tmp_path: Path) -> None:
