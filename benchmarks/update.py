@@ -8,6 +8,7 @@ same minutes; figures are medians. ``RESULT poco_update_saver_ratio`` is faithfu
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -86,6 +87,7 @@ def table(agents: dict[str, AgentConfig], observation: int, action_dim: int,
 
 def main() -> None:
     """Print the figures."""
+    torch.set_num_threads(os.cpu_count() or 1)
     print(f"paper's size: batch 256, 32 candidates, 10 flow steps, 4 x 512, observation 40,"
           f" chunk 5 x 5; {torch.get_num_threads()} threads")
     paper = table({"faithful": PAPER} | {name: dataclasses.replace(PAPER, **change)
