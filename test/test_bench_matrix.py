@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from poco_ros.bench.cells import (
     with_data_below,
 )
 from poco_ros.bench.matrix import load_matrix, matrix_files
+from poco_ros.cli.main import main
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.preset import load_preset
@@ -157,7 +159,7 @@ def test_a_wrong_file_is_named(tmp_path: Path) -> None:
                                     "algorithms": {"poco": {}}, "seeds": [3, 3]}))
     with pytest.raises(ConfigError, match=r"mine.yaml: seeds: 3 stands there more than once"):
         load_matrix(path)
-    with pytest.raises(ConfigError, match="no matrix 'nowhere'.*smoke"):
+    with pytest.raises(ConfigError, match=r"no matrix 'nowhere'.*smoke"):
         load_matrix("nowhere")
 
 
@@ -196,6 +198,22 @@ def test_the_matrices_that_come_along_are_whole(name: str) -> None:
                                                 if task in tasks})
         for key, one in algorithms.items()})
     assert matrix.title and expand(known)
+
+
+def test_the_matrix_that_the_docs_show_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).resolve().parent.parent / "docs" / "bench.md").read_text()
+    (block,) = re.findall(r"```yaml\n(.*?)```", text, re.DOTALL)
+    path = tmp_path / "my.yaml"
+    path.write_text(block)
+    # (poco: base, sum, two etas; poco-wide and bc: base) x 2 budgets x 2 tasks x 3 seeds
+    assert len(expand(load_matrix(path))) == (4 + 1 + 1) * 2 * 2 * 3
+
+
+def test_the_help_names_the_matrices_that_come_along(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["bench", "--help"])
+    told = capsys.readouterr().out
+    assert all(re.search(rf"\b{name}\b", told) for name in matrix_files())
 
 
 def test_the_papers_and_the_small_matrix_compare_what_the_issue_asks_for() -> None:

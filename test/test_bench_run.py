@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -30,9 +30,9 @@ from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 PATIENCE = 100.0
 
 
-def start(*words: str | Path) -> subprocess.Popen[str]:
+def start(*words: str | Path, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
     """Start ``poco bench`` in a session of its own."""
-    return subprocess.Popen([sys.executable, "-m", "poco_ros.cli.main", "bench",
+    return subprocess.Popen([*prefix, sys.executable, "-m", "poco_ros.cli.main", "bench",
                              *map(str, words)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                             text=True, start_new_session=True)
 
@@ -90,6 +90,7 @@ def half_diverged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
     return matrix, folder / "out"
 
 
+@pytest.mark.slow
 def test_killed_anywhere_it_goes_on_and_repeats_nothing(half_diverged: tuple[Path, Path],
                                                         tmp_path: Path) -> None:
     """Ctrl-C and kill -9 of the bench in the first cell, kill -9 of the second cell itself."""
@@ -123,7 +124,10 @@ def test_killed_anywhere_it_goes_on_and_repeats_nothing(half_diverged: tuple[Pat
     assert "failed: its process was killed by SIGKILL" in (out / "table.md").read_text()
 
     whole = (first.path / "outcome.json").read_bytes()
-    code, output = end(start(*words))
+    bench = start(*words, prefix=("nohup",))
+    wait_until(lambda: len(second.sittings()) == 2, bench)
+    os.kill(bench.pid, signal.SIGHUP)  # the terminal is closed, which nohup said not to mind
+    code, output = end(bench)
     assert code == 0 and "1 done before" in output, output
     assert len(first.sittings()) == 3 and len(second.sittings()) == 2
     assert (first.path / "outcome.json").read_bytes() == whole, "finished cells are not repeated"

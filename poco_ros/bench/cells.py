@@ -30,6 +30,8 @@ from poco_ros.preset import Preset, find_preset, load_preset
 
 PRESET_ALGORITHM = "poco"
 """The algorithm of a preset that names none."""
+MADE = ("directed", "play")
+"""Kinds of demonstrations that are made from their settings; others are found at a path."""
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def configuration_hash(preset: Preset, seed: int) -> str:
 
 def has_made_data(preset: Preset) -> bool:
     """Return whether the demonstrations are made from settings, rather than found."""
-    return preset.demonstrations.kind not in ("npz", "episodes")
+    return preset.demonstrations.kind in MADE
 
 
 def with_data_below(preset: Preset, folder: Path) -> Preset:

@@ -94,7 +94,9 @@ class Engine:
         The first Ctrl-C lets the running cells save and starts no more; the second does not wait.
         """
         outcomes: dict[str, Outcome] = {}
-        before = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS}
+        # What is ignored stays so: under nohup a closed terminal is no reason to stop.
+        before = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS
+                  if signal.getsignal(number) is not signal.SIG_IGN}
         try:
             ended = Parallel(n_jobs=self.jobs, backend="threading", batch_size=1,
                              pre_dispatch="n_jobs", return_as="generator_unordered")(

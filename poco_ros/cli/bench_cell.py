@@ -7,6 +7,7 @@ killed bench left behind saves and goes, and the next one waits for that.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -36,6 +37,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--cells-at-once", type=int, default=1)
     parser.add_argument("--gpu", default="")
     args = parser.parse_args(arguments)
+    # A bench that a script runs in the background has Ctrl-C ignored, and hands that on.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         settle()
         folder = CellFolder(args.folder)
