@@ -8,6 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from poco_ros.cli.main import INTERRUPTED
 from poco_ros.core.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from poco_ros.bench.cells import Cell
 
 OUT = Path("runs/bench")
-INCOMPLETE, INTERRUPTED = 1, 130
+INCOMPLETE = 1
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
