@@ -91,6 +91,7 @@ def half_diverged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # eight starts of real processes: half a minute, more on a busy machine
 def test_killed_anywhere_it_goes_on_and_repeats_nothing(half_diverged: tuple[Path, Path],
                                                         tmp_path: Path) -> None:
     """Ctrl-C and kill -9 of the bench in the first cell, kill -9 of the second cell itself."""
