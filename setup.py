@@ -59,6 +59,7 @@ setup(
         "h5py>=3.8",
         "rich>=13",
         "honcho>=2,<3",
+        "joblib>=1.4,<2",
         "matplotlib>=3.7",
         "mcap>=1.2,<2",
         "pillow>=10",
