@@ -7,7 +7,6 @@ so two cells that differ in any setting never share a folder.
 from __future__ import annotations
 
 import dataclasses
-import difflib
 import hashlib
 import json
 import tempfile
@@ -19,17 +18,15 @@ from typing import Any
 
 import yaml
 
-from poco_ros.bench.matrix import BASE, AlgorithmEntry, BudgetEntry, Matrix
+from poco_ros.bench.matrix import BASE, BudgetEntry, Matrix
 from poco_ros.core import config
-from poco_ros.core.config import info_of, merge, read_yaml, setting, settings_of
+from poco_ros.core.config import merge, read_yaml, setting
 from poco_ros.core.errors import ConfigError, PocoError
 from poco_ros.data.config import AUTOMATIC
 from poco_ros.data.demonstrations import demonstrations_path
-from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.config import shared_settings
 from poco_ros.preset import Preset, find_preset, load_preset
 
-PRESET_ALGORITHM = "poco"
-"""The algorithm of a preset that names none."""
 MADE = ("directed", "play")
 """Kinds of demonstrations that are made from their settings; others are found at a path."""
 
@@ -75,11 +72,6 @@ class Cell:
     record: CellRecord
     preset: Preset
     """Resolved; where its demonstrations lie is decided by the folder of the bench."""
-
-
-def known_algorithms() -> tuple[str, ...]:
-    """Return the algorithms that there are."""
-    return info_of(settings_of(AgentConfig)["algorithm"][0]).choices
 
 
 def expand(matrix: Matrix, device: str = "") -> list[Cell]:
@@ -158,14 +150,7 @@ def _cells_of(matrix: Matrix, task: str, variant: _Variant, device: str) -> list
     where = f"{task}/{variant.algorithm}/{variant.name}"
     entry = matrix.algorithms[variant.algorithm]
     algorithm = entry.algorithm or variant.algorithm
-    known = known_algorithms()
-    if algorithm not in known:
-        near = difflib.get_close_matches(algorithm, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else "."
-        raise ConfigError(f"{where}: there is no algorithm {algorithm!r}{hint} Known algorithms:"
-                          f" {', '.join(known)}")
-    values: dict[str, Any] = _for_algorithm(
-        read_yaml(find_preset(matrix.tasks[task].preset)), algorithm, entry)
+    values = _for_algorithm(read_yaml(find_preset(matrix.tasks[task].preset)), algorithm)
     for over in (matrix.overrides, matrix.tasks[task].overrides, entry.overrides,
                  entry.per_task.get(task, {}), variant.overrides):
         values = merge(values, over)
@@ -176,15 +161,12 @@ def _cells_of(matrix: Matrix, task: str, variant: _Variant, device: str) -> list
     return [_cell(preset, task, variant, seed, matrix.data_per_seed) for seed in matrix.seeds]
 
 
-def _for_algorithm(values: Mapping[str, Any], algorithm: str, entry: AlgorithmEntry
-                   ) -> dict[str, Any]:
+def _for_algorithm(values: Mapping[str, Any], algorithm: str) -> dict[str, Any]:
     """Return a preset's values for ``algorithm``: of another's agent settings the common ones."""
     agent = values.get("agent") or {}
     if not isinstance(agent, Mapping):
         return dict(values)  # refused when the preset is loaded
-    if agent.get("algorithm", PRESET_ALGORITHM) != algorithm:
-        agent = {name: value for name, value in agent.items() if name in entry.carried}
-    return {**values, "agent": {**agent, "algorithm": algorithm}}
+    return {**values, "agent": {**shared_settings(agent, algorithm), "algorithm": algorithm}}
 
 
 def _load(values: Mapping[str, Any], where: str) -> Preset:

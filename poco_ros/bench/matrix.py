@@ -19,9 +19,6 @@ from poco_ros.preset import preset_folders
 
 BASE = "base"
 """Name of the variant that changes nothing."""
-CARRIED = ("hidden_dim", "num_layers", "activation", "normalize_observations", "batch_size",
-           "lr", "gamma")
-"""Agent settings that mean the same for every algorithm."""
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+-]*")
 
 
@@ -47,9 +44,6 @@ class AlgorithmEntry:
     overrides: dict[str, Any] = setting(dict, "settings laid over the task's, nested")
     per_task: dict[str, dict[str, Any]] = setting(
         dict, "task of the matrix -> settings laid over on this task alone")
-    carried: tuple[str, ...] = setting(
-        CARRIED, "agent settings that are taken over from a preset which was written for another"
-        " algorithm; its others, such as zeta, are left out")
 
 
 @dataclass(frozen=True)
