@@ -96,11 +96,13 @@ class FastLoop:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._group = OutsideExecutors()
-        self._subscriptions: list[tuple[Any, Callable[[Any], None]]] = []
+        self._takes: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        """What takes the next message of a subscription, and its handler."""
         self.waking: list[Any] = []
         """The subscriptions that end a wait."""
         self.clients: list[FastClient[Any]] = []
         self.services: list[tuple[Any, Callable[[Any, Reply], None]]] = []
+        """The services that are looked at in every poll."""
         self.seldom: list[tuple[Any, Callable[[Any, Reply], None]]] = []
         """The services that may wait some milliseconds."""
         self._alone = LoopGroup((self,))
@@ -122,7 +124,8 @@ class FastLoop:
         """
         subscription = self._node.create_subscription(message_type, topic, handler, qos,
                                                       callback_group=self._group, raw=raw)
-        self._subscriptions.append((subscription, handler))
+        take = partial(subscription.handle.take_message, subscription.msg_type, raw)
+        self._takes.append((take, handler))
         if wakes:
             self.waking.append(subscription)
 
@@ -167,8 +170,8 @@ class FastLoop:
     def _take_messages(self) -> bool:
         """Handle one message of each topic, so that those of a tick stay together."""
         handled = False
-        for subscription, receive in self._subscriptions:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        for take, receive in self._takes:
+            taken = take()
             if taken is not None:
                 handled = True
                 receive(taken[0])
