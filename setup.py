@@ -133,7 +133,7 @@ setup(
             "hypothesis",
             "mcap-ros2-support>=0.5",
             "mypy",
-            "pytest>=8",
+            "pytest>=8,<9.2",  # pytest-xdist 3.8 cannot group tests under 9.2
             "pytest-timeout",
             "pytest-xdist",
             "ruff",
