@@ -116,6 +116,7 @@ class TrainingRun:
             self.save()
 
     def _write_row(self) -> None:
+        self.log.add_late(self.trainer.late_metrics())
         now, trainer = time.monotonic(), self.trainer
         elapsed = max(now - self._row_at, 1e-9)
         self.updates_per_second = self.log.count / elapsed
@@ -145,9 +146,11 @@ class TrainingRun:
             if self.trainer.updates != self._saved_updates or self._unwritten:
                 self.save()
         finally:
-            if self.log.count:
-                self._write_row()
-            self.log.close()
+            try:
+                if self.log.count:
+                    self._write_row()
+            finally:
+                self.log.close()
 
 
 def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "") -> TrainingRun:
