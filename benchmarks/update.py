@@ -42,18 +42,25 @@ PRESET_SAVERS = {
 """What the CPU preset saves; docs/results has what each does to learning."""
 
 
-def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
-    """Return a function that does one whole update on random data of that size."""
+def world(config: AgentConfig, observation: int, action_dim: int,
+          device: str = "cpu") -> tuple[Agent, Replay]:
+    """Return a fresh agent, and a replay of random episodes of that size."""
     generator = np.random.default_rng(0)
     signature = Signature("benchmark", ObservationLayout((("state", observation),)), action_dim)
-    agent: Agent = make_agent(config, signature, 0)
+    agent: Agent = make_agent(config, signature, 0, device)
     episodes = [
         Episode(id=f"e{i}", observations=generator.standard_normal((201, observation)),
                 actions=generator.uniform(-1, 1, (200, action_dim)),
                 rewards=(np.arange(200) == 199).astype(np.float32), terminated=True,
                 truncated=False)
         for i in range(20)]
-    replay = Replay(observation, action_dim, 10_000, episodes)
+    return agent, Replay(observation, action_dim, 10_000, episodes)
+
+
+def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
+    """Return a function that does one whole update on random data of that size."""
+    generator = np.random.default_rng(0)
+    agent, replay = world(config, observation, action_dim)
 
     def update() -> None:
         chunks = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)

@@ -13,6 +13,7 @@ from pathlib import Path
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.data.demonstrations import load_demonstrations
+from poco_ros.learning.captured import check_device
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policies import Policy, Signature
 from poco_ros.learning.trainer import Trainer
@@ -168,6 +169,7 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     """
     import torch
 
+    check_device(preset.train)
     torch.set_num_threads(preset.train.threads)
     folder = RunFolder(Path(run_dir))
     folder.begin(preset, seed)

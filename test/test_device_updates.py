@@ -31,6 +31,7 @@ from poco_ros.learning.captured import (
 )
 from poco_ros.learning.config import ALGORITHMS, AgentConfig, PocoConfig, TrainConfig
 from poco_ros.learning.experience import ReplayExperience
+from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.replay import Replay
 from poco_ros.learning.trainer import Trainer
 from poco_ros.learning.updater import DivergedError, HostUpdater
@@ -307,6 +308,22 @@ def test_metrics_come_late_and_add_up() -> None:
         late.update(Phase.FULL, number)
     assert late.late_metrics() == pytest.approx(total, rel=1e-9)
     assert set(late.late_metrics().values()) == {0.0}
+
+
+def test_a_row_of_metrics_holds_the_means_of_late_ones(tmp_path: Path) -> None:
+    """The log counts updates as they come and takes their sums when they do."""
+    agent = make("poco")
+    updater, other = updater_of(agent), updater_of(make("poco"))
+    late, at_once = (MetricsLog(tmp_path / name, 0, agent.METRICS) for name in ("late", "at_once"))
+    for number in range(1, 5):
+        late.add(updater.update(Phase.FULL, number))
+        other.update(Phase.FULL, number)
+        at_once.add(other.late_metrics())
+    late.add_late(updater.late_metrics())
+    assert late.count == at_once.count == 4
+    assert late.means() == pytest.approx(at_once.means(), rel=1e-9)
+    for log in (late, at_once):
+        log.close()
 
 
 def test_what_is_not_finite_is_told_by_the_exact_update_and_again() -> None:

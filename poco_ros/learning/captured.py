@@ -17,6 +17,7 @@ device; that is how the tests hold it against the plain update.
 
 from __future__ import annotations
 
+import gc
 import warnings
 from functools import partial
 from typing import cast
@@ -55,6 +56,8 @@ class DeviceUpdater(Updater):
         self._generation = 0  # of the replay, for which the graphs were captured
         self._stream = torch.cuda.Stream(agent.device) if captured else None
         make_static(agent, train.precision)
+        if captured:
+            make_capturable(agent)
         if train.compiled:
             fuse(agent)
 
@@ -130,6 +133,7 @@ class DeviceUpdater(Updater):
         saved.restore()
         # Where there are no gradients, backward makes them in the graph's own memory.
         clear_gradients(self.agent)
+        gc.collect()  # nothing of another graph may be freed while this one is captured
         graph = torch.cuda.CUDAGraph()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # later releases do it by themselves
@@ -231,15 +235,18 @@ def make_static(agent: Agent, precision: str) -> None:
     has three digits.
     """
     agent.static_shapes = True
-    if agent.device.type == "cuda":
-        for optimizer in agent.optimizers().values():
-            for group in optimizer.param_groups:
-                group["capturable"] = True
     for module in agent.modules().values():
         if isinstance(module, (GenerativePolicy, ChunkCritic)):
             module.whole = True
         if isinstance(module, GenerativePolicy):
             module.product_dtype = torch.bfloat16 if precision == "bf16" else None
+
+
+def make_capturable(agent: Agent) -> None:
+    """Let the optimisers keep their step counts on the GPU only."""
+    for optimizer in agent.optimizers().values():
+        for group in optimizer.param_groups:
+            group["capturable"] = True
 
 
 def fuse(agent: Agent) -> None:
