@@ -172,8 +172,12 @@ def random_batches(sizes: Sizes, count: int) -> dict[str, jax.Array]:
         "masks": ones, "valid": ones}
 
 
-def serve(utd: int, sizes: Sizes) -> None:
-    """Compile, say on what; then, for each number of updates that comes in, how long one took."""
+def serve(utd: int, sizes: Sizes, clock: str) -> None:
+    """Compile, say on what; then, for each number of updates that comes in, how long one took.
+
+    ``clock`` is a function of the module ``time``.
+    """
+    now = getattr(time, clock)
     state, batches = init(0, sizes), random_batches(sizes, utd)
     state, found = updates(sizes, state, batches)
     jax.block_until_ready(found)
@@ -182,12 +186,12 @@ def serve(utd: int, sizes: Sizes) -> None:
                       "device": device.device_kind}), flush=True)
     for line in sys.stdin:
         calls = max(1, int(line) // utd)
-        begun = time.perf_counter()
+        begun = now()
         for _ in range(calls):
             state, found = updates(sizes, state, batches)
         jax.block_until_ready((state, found))
-        print(1e3 * (time.perf_counter() - begun) / (calls * utd), flush=True)
+        print(1e3 * (now() - begun) / (calls * utd), flush=True)
 
 
 if __name__ == "__main__":
-    serve(int(sys.argv[1]), Sizes(**json.loads(sys.argv[2])))
+    serve(int(sys.argv[1]), Sizes(**json.loads(sys.argv[2])), sys.argv[3])

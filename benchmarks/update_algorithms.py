@@ -1,8 +1,10 @@
 """One update of every algorithm on the CPU, and how the cost of POCO's grows.
 
 At the size of the CPU preset and at the paper's; then with one setting of POCO at a time: number
-of candidates, batch, width and flow steps. What is compared is done in turn, round after round, in
-one run. Last, environment steps/s with the number of environments, each in a process of its own.
+of candidates, batch, width and flow steps. What is compared is done in turn, round after round,
+in one run. Times are processor time of one thread, which on an idle machine is what a clock
+shows, and on a busy one does not count the waiting. Last, environment steps/s (by the clock) with
+the number of environments, each in a process of its own.
 """
 
 from __future__ import annotations
@@ -64,7 +66,7 @@ def measure(configs: dict[str, AgentConfig], observation: int, action_dim: int,
     """Return the median duration of an update [ms] of each."""
     functions: dict[str, Callable[[], None]] = {
         name: update_of(config, observation, action_dim) for name, config in configs.items()}
-    return medians(functions, rounds)
+    return medians(functions, rounds, time.process_time)
 
 
 def algorithms(rounds: int) -> None:
@@ -98,10 +100,10 @@ def environments(counts: tuple[int, ...]) -> None:
     print(f"| environments | steps/s of {preset.task.name} with the policy |\n|---|---|")
     for count in counts:
         with EpisodeWorkers(preset.task, count) as workers:
-            list(workers.run(EpisodeJob(policy, n, f"first {n}") for n in range(count)))
+            list(workers.run(EpisodeJob(policy, n, f"first-{n}") for n in range(count)))
             begun = time.perf_counter()
             steps = sum(len(episode) for episode in workers.run(
-                EpisodeJob(policy, n, f"episode {n}") for n in range(EPISODES_EACH * count)))
+                EpisodeJob(policy, n, f"episode-{n}") for n in range(EPISODES_EACH * count)))
             rate = steps / (time.perf_counter() - begun)
         print(f"| {count} | {rate:.0f} |", flush=True)
         print(f"RESULT environment_steps_per_second_{count}={rate:.0f}")
@@ -111,11 +113,10 @@ def main() -> None:
     """Print the tables and the figures."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--only", choices=("algorithms", "growth", "environments"))
     args = parser.parse_args()
-    torch.set_num_threads(args.threads)
-    print(f"torch {torch.__version__}, {args.threads} threads, {os.cpu_count()} cores")
+    torch.set_num_threads(1)
+    print(f"torch {torch.__version__}, 1 thread of {os.cpu_count()} cores")
     if args.only in (None, "algorithms"):
         algorithms(args.rounds)
     if args.only in (None, "growth"):

@@ -98,6 +98,16 @@ def test_the_check_of_learning_passes_without_a_gpu(precision: str) -> None:
     assert device_checks.bandit_share(precision, "cpu", 400, config) > LEARNED
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+@pytest.mark.parametrize("algorithm", device_checks.off_policy())
+def test_on_a_gpu_the_captured_update_is_the_plain_one(algorithm: str) -> None:
+    config = device_checks.small(algorithm)
+    for phase in Phase:
+        device_checks.never_waits(config, phase)
+        assert device_checks.from_plain(config, phase, "cuda") < NEAR
+        assert device_checks.from_uncaptured(config, phase, "cuda") < NEAR
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 @pytest.mark.parametrize("name", ["gpu", "update_gpu"])
 def test_without_a_gpu_it_says_so_and_does_not_fail(name: str) -> None:
