@@ -129,6 +129,8 @@ setup(
             "colcon-recursive-crawl",
             "colcon-ros",
         ],
+        # What a benchmark compares with; nothing of the package imports it.
+        "bench": ["jax>=0.6,<0.7"],  # the newest series that still takes numpy 1.26
         "test": [
             "hypothesis",
             "mcap-ros2-support>=0.5",

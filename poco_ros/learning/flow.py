@@ -11,10 +11,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
 
 from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
-from poco_ros.learning.networks import block_rows, linear_layers, mlp_layers
+from poco_ros.learning.networks import Fuse, block_rows, linear_layers, mlp_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,10 +50,11 @@ class FlowField(GenerativePolicy):
 
     def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
         """Return velocities (B, C) for (B, O), (B, C) and flow times (B, 1) in [0, 1]."""
-        x = torch.cat((observations, chunks, times), dim=1)
-        for layer in self.layers[:-1]:
-            x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
-        return self.layers[-1](x)
+        with self.products(chunks.device):
+            x = torch.cat((observations, chunks, times), dim=1)
+            for layer in self.layers[:-1]:
+                x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
+            return self.layers[-1](x)
 
     def losses(self, observations: Tensor, chunks: Tensor, generator: torch.Generator,
                valid: Tensor | None = None) -> Tensor:
@@ -74,6 +76,8 @@ class FlowField(GenerativePolicy):
         """
         steps = steps or self.steps
         batch, candidates, size = noise.shape
+        if self.whole or noise.device.type != "cpu":
+            return self._carry_whole(observations, noise, steps)
         first, *hidden_layers, last = linear_layers(self.layers)
         w_observation, w_chunk, w_time = first.weight.split((self.observation_size, size, 1),
                                                             dim=1)
@@ -94,6 +98,36 @@ class FlowField(GenerativePolicy):
                     x = layer(x)
                 block.add_(leave(x), alpha=1.0 / steps)
         return moved.clamp_(-1.0, 1.0).view(batch, candidates, size)
+
+    def _carry_whole(self, observations: Tensor, noise: Tensor, steps: int) -> Tensor:
+        dtype = self.product_dtype or noise.dtype
+        first, *behind = [(layer.weight.to(dtype), layer.bias.to(dtype))
+                          for layer in linear_layers(self.layers)]
+        sizes = self.observation_size, noise.shape[2], 1
+        w_observation, w_chunk, w_time = first[0].split(sizes, dim=1)
+        fixed = F.linear(observations.to(dtype), w_observation, first[1])
+        moved = noise
+        for index in range(steps):
+            base = fixed + w_time.t() * (index / steps)
+            moved = self._euler_step(moved, base, w_chunk, behind, 1.0 / steps)
+        return moved.clamp(-1.0, 1.0)
+
+    def _euler_step(self, moved: Tensor, base: Tensor, w_chunk: Tensor,
+                    behind: list[tuple[Tensor, Tensor]], share: float) -> Tensor:
+        """Return chunks (B, N, C) one step on.
+
+        ``base`` (B, width) is what observation and time give to the first layer, ``behind`` are
+        weight and bias of the others.
+        """
+        x = F.linear(moved.to(base.dtype), w_chunk) + base.unsqueeze(1)
+        for weight, bias in behind:
+            x = F.linear(activate(x, self.activation, in_place=True), weight, bias)
+        return moved + share * x
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the element-wise work of training and of an Euler step compiled."""
+        self.forward = compiled(self.forward)  # type: ignore[method-assign]
+        self._euler_step = compiled(self._euler_step)  # type: ignore[method-assign]
 
 
 def flow_losses(field: FlowField, observations: Tensor, a_1: Tensor, noise: FlowNoise,

@@ -6,7 +6,9 @@ consistency model is one class with these two methods.
 
 from __future__ import annotations
 
+import contextlib
 from abc import ABC, abstractmethod
+from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
@@ -20,6 +22,17 @@ def normal(shape: tuple[int, ...] | torch.Size, generator: torch.Generator,
 
 class GenerativePolicy(nn.Module, ABC):
     """A distribution over flat chunks (C,) given a normalised observation (O,)."""
+
+    whole = False
+    """Whether samples are made in one big batch: always on a GPU, elsewhere where set."""
+    product_dtype: torch.dtype | None = None
+    """Type in which the network's products are done; None = that of its weights, float32."""
+
+    def products(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context in which the network is to run for :attr:`product_dtype`."""
+        if self.product_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, self.product_dtype, cache_enabled=False)
 
     @abstractmethod
     def sample(self, observations: Tensor, count: int, generator: torch.Generator,

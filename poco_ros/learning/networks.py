@@ -1,14 +1,16 @@
 """Networks that the algorithms share: MLPs and the ensemble of chunk critics.
 
-The critics, like the flow field, have a training form, for autograd, and a cache-blocked form
-without gradients. The batch of all candidates at the paper's size is 8,192 rows: one hidden layer
-of it is 16 MiB, larger than a core's cache, so the activation would wait for memory. In blocks of
-a few hundred rows a whole network runs inside the cache.
+The critics, like the flow field, have a training form, for autograd, and two forms without
+gradients. On the CPU all candidates are done in blocks: at the paper's size they are 8,192 rows,
+one hidden layer of them is 16 MiB, larger than a core's cache, so the activation would wait for
+memory. In blocks of a few hundred rows a whole network runs inside the cache. A GPU wants the
+opposite, one big batch with all members side by side; that is the form ``whole``.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import torch
@@ -18,6 +20,8 @@ from torch.nn import functional as F  # noqa: N812
 from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.policies.gaussian import LOG_STD_MAX, LOG_STD_MIN
 
+Fuse = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+"""What compiles a function: ``torch.compile`` with its options."""
 BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
 
@@ -125,6 +129,9 @@ class ChunkCritic(nn.Module):
         self.shifts = nn.ParameterList(torch.zeros(members, 1, hidden_dim)
                                        for _ in range(num_layers))
 
+    whole = False
+    """Whether candidates are done in one big batch: always on a GPU, elsewhere where set."""
+
     def _normalise(self, x: Tensor, index: int) -> Tensor:
         x = F.layer_norm(x, (self.hidden_dim,))
         return torch.addcmul(self.shifts[index], x, self.scales[index])
@@ -141,6 +148,8 @@ class ChunkCritic(nn.Module):
     def mean_of_candidates(self, observations: Tensor, candidates: Tensor) -> Tensor:
         """Return the members' mean Q (B, N) for (B, O) and candidates (B, N, C)."""
         batch, count, size = candidates.shape
+        if self.whole or candidates.device.type != "cpu":
+            return self._mean_of_whole(observations, candidates)
         rows = candidates.reshape(batch * count, size)
         total = rows.new_zeros(batch * count)
         states = max(1, block_rows(self.hidden_dim) // count)
@@ -160,3 +169,24 @@ class ChunkCritic(nn.Module):
                     x = layer(x)
                 total[part] += x.squeeze(-1)
         return (total / self.members).view(batch, count)
+
+    def _mean_of_whole(self, observations: Tensor, candidates: Tensor) -> Tensor:
+        batch, count, size = candidates.shape
+        w_observation, w_chunk = self.weights[0].split((self.observation_size, size), dim=1)
+        fixed = torch.baddbmm(self.biases[0], observations.expand(self.members, -1, -1),
+                              w_observation)
+        rows = candidates.reshape(batch * count, size).expand(self.members, -1, -1)
+        x = torch.bmm(rows, w_chunk).unflatten(1, (batch, count)) + fixed.unsqueeze(2)
+        return self._behind(x.flatten(1, 2)).mean(dim=0).view(batch, count)
+
+    def _behind(self, x: Tensor) -> Tensor:
+        """Return Q (E, rows) for what the first layer makes, (E, rows, width)."""
+        for index in range(len(self.scales)):
+            x = self._normalise(activate(x, self.activation), index)
+            x = torch.bmm(x, self.weights[index + 1]) + self.biases[index + 1]
+        return x.squeeze(-1)
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the element-wise work of both forms that a GPU uses compiled."""
+        self.forward = compiled(self.forward)  # type: ignore[method-assign]
+        self._behind = compiled(self._behind)  # type: ignore[method-assign]
