@@ -76,14 +76,13 @@ clean:
 distclean: clean
 	rm -rf $(VENV) $(ROS_VENV) poco_ros.egg-info
 
-$(STAMPS)/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
+$(STAMPS)/python: constraints.txt setup.py setup.cfg $(wildcard scripts/*.py)
 	@command -v $(PYTHON) >/dev/null || { echo "missing: $(PYTHON)"; \
 	  echo "Remedy: sudo apt-get install python3 python3-venv python3-dev"; exit 1; }
 	@$(ALONE) $(PYTHON) scripts/check_machine.py
 	@echo "[1/2] Python environment in $(VENV), pinned by constraints.txt (some GB, once)"
 	@$(ALONE) $(PYTHON) -m venv $(VENV)
-	@$(RUN) -m pip install --disable-pip-version-check --no-warn-conflicts -c constraints.txt \
-	  -e '.[$(EXTRAS)]'
+	@$(RUN) scripts/install.py $(VENV)/build/pip.log -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt \
 	  $(SIMULATIONS)
 	@$(RUN) -c "import cv2" 2>/dev/null || { \
@@ -95,21 +94,23 @@ $(STAMPS)/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
 
 $(STAMPS)/poco_msgs: $(STAMPS)/python $(wildcard msg/CMakeLists.txt msg/package.xml msg/*/*)
 	@echo "[2/2] Interface package poco_msgs into $(VENV) (a minute or so, once)"
+	@mkdir -p $(VENV)/build
 	@$(BUILD_ENV) cmake -S msg -B $(VENV)/build/poco_msgs -DBUILD_TESTING=OFF \
 	  -DCMAKE_INSTALL_PREFIX=$(CURDIR)/$(VENV) -DCMAKE_INSTALL_MESSAGE=NEVER \
-	  --log-level=WARNING
+	  --log-level=WARNING > $(VENV)/build/configure.log 2>&1 || { \
+	  cat $(VENV)/build/configure.log; exit 1; }
 	@$(BUILD_ENV) MAKEFLAGS= cmake --build $(VENV)/build/poco_msgs --parallel \
 	  > $(VENV)/build/poco_msgs.log 2>&1 || { tail -n 40 $(VENV)/build/poco_msgs.log; \
 	  echo "poco_msgs did not build; the whole log is in $(VENV)/build/poco_msgs.log"; exit 1; }
 	@$(BUILD_ENV) cmake --install $(VENV)/build/poco_msgs >/dev/null
 	@touch $@
 
-$(ROS_VENV)/.made/python: constraints.txt setup.py setup.cfg scripts/check_machine.py
+$(ROS_VENV)/.made/python: constraints.txt setup.py setup.cfg $(wildcard scripts/*.py)
 	@$(PYTHON) scripts/check_machine.py
 	@echo "Python environment in $(ROS_VENV), on top of the ROS 2 that is installed here (once)"
 	@$(PYTHON) -m venv --system-site-packages $(ROS_VENV)
-	@$(ROS_VENV)/bin/python -m pip install --disable-pip-version-check --no-warn-conflicts \
-	  -c constraints.txt -e '.[sim,robot,build,test]'
+	@$(ROS_VENV)/bin/python scripts/install.py $(ROS_VENV)/build/pip.log -c constraints.txt \
+	  -e '.[sim,robot,build,test]'
 	@$(ROS_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps \
 	  -c constraints.txt $(SIMULATIONS)
 	@mkdir -p $(@D) && touch $@

@@ -59,6 +59,7 @@ setup(
         "h5py>=3.8",
         "rich>=13",
         "honcho>=2,<3",
+        "joblib>=1.4,<2",
         "matplotlib>=3.7",
         "mcap>=1.2,<2",
         "pillow>=10",
@@ -128,11 +129,13 @@ setup(
             "colcon-recursive-crawl",
             "colcon-ros",
         ],
+        # What a benchmark compares with; nothing of the package imports it.
+        "bench": ["jax>=0.6,<0.7"],  # the newest series that still takes numpy 1.26
         "test": [
             "hypothesis",
             "mcap-ros2-support>=0.5",
             "mypy",
-            "pytest>=8",
+            "pytest>=8,<9.2",  # pytest-xdist 3.8 cannot group tests under 9.2
             "pytest-timeout",
             "pytest-xdist",
             "ruff",

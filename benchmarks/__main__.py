@@ -8,6 +8,10 @@ import sys
 
 BENCHMARKS = {
     "update": "one POCO update at the paper's size and at the CPU preset",
+    "update_algorithms": "an update of every algorithm, and how POCO's cost grows",
+    "update_jax": "POCO's update beside JAX's public QC update rule, on the same device",
+    "update_gpu": "one captured update on a GPU beside what the card can do",
+    "gpu": "all that has to be known of a GPU: equality, resume, learning, speed",
     "lockstep": "environment steps/s over ROS in lock-step against the bare loop",
     "infer": "infer_chunk over ROS while the learner trains",
     "memory": "memory of the whole sim_scene graph",
@@ -22,7 +26,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks", formatter_class=argparse.RawDescriptionHelpFormatter,
         description="Print medians as lines RESULT name=value; compare within one run only.",
-        epilog="\n".join(f"  {name:<10} {what}" for name, what in BENCHMARKS.items()))
+        epilog="\n".join(f"  {name:<18} {what}" for name, what in BENCHMARKS.items()))
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="name",
                         help="which ones; default: all")
     names = parser.parse_args().names or list(BENCHMARKS)

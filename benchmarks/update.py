@@ -8,6 +8,7 @@ same minutes; figures are medians. ``RESULT poco_update_saver_ratio`` is faithfu
 from __future__ import annotations
 
 import dataclasses
+import os
 import statistics
 import time
 from collections.abc import Callable
@@ -42,18 +43,25 @@ PRESET_SAVERS = {
 """What the CPU preset saves; docs/results has what each does to learning."""
 
 
-def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
-    """Return a function that does one whole update on random data of that size."""
+def world(config: AgentConfig, observation: int, action_dim: int,
+          device: str = "cpu") -> tuple[Agent, Replay]:
+    """Return a fresh agent, and a replay of random episodes of that size."""
     generator = np.random.default_rng(0)
     signature = Signature("benchmark", ObservationLayout((("state", observation),)), action_dim)
-    agent: Agent = make_agent(config, signature, 0)
+    agent: Agent = make_agent(config, signature, 0, device)
     episodes = [
         Episode(id=f"e{i}", observations=generator.standard_normal((201, observation)),
                 actions=generator.uniform(-1, 1, (200, action_dim)),
                 rewards=(np.arange(200) == 199).astype(np.float32), terminated=True,
                 truncated=False)
         for i in range(20)]
-    replay = Replay(observation, action_dim, 10_000, episodes)
+    return agent, Replay(observation, action_dim, 10_000, episodes)
+
+
+def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callable[[], None]:
+    """Return a function that does one whole update on random data of that size."""
+    generator = np.random.default_rng(0)
+    agent, replay = world(config, observation, action_dim)
 
     def update() -> None:
         chunks = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
@@ -62,15 +70,16 @@ def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callabl
     return update
 
 
-def medians(functions: dict[str, Callable[[], None]], rounds: int) -> dict[str, float]:
-    """Return the median duration [ms] of each function, run in turn."""
+def medians(functions: dict[str, Callable[[], None]], rounds: int,
+            clock: Callable[[], float] = time.perf_counter) -> dict[str, float]:
+    """Return the median duration [ms] of each function by ``clock``, run in turn."""
     times: dict[str, list[float]] = {name: [] for name in functions}
     for number in range(rounds + 1):
         for name, function in functions.items():
-            begun = time.perf_counter()
+            begun = clock()
             function()
             if number:  # the first round warms up
-                times[name].append(1e3 * (time.perf_counter() - begun))
+                times[name].append(1e3 * (clock() - begun))
     return {name: statistics.median(values) for name, values in times.items()}
 
 
@@ -86,6 +95,7 @@ def table(agents: dict[str, AgentConfig], observation: int, action_dim: int,
 
 def main() -> None:
     """Print the figures."""
+    torch.set_num_threads(os.cpu_count() or 1)
     print(f"paper's size: batch 256, 32 candidates, 10 flow steps, 4 x 512, observation 40,"
           f" chunk 5 x 5; {torch.get_num_threads()} threads")
     paper = table({"faithful": PAPER} | {name: dataclasses.replace(PAPER, **change)

@@ -17,7 +17,13 @@ from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
-from poco_ros.learning.config import AgentConfig, PocoConfig, TrainConfig, shared_settings
+from poco_ros.learning.config import (
+    AgentConfig,
+    PocoConfig,
+    TrainConfig,
+    check_schedule,
+    shared_settings,
+)
 from poco_ros.ros.settings import GraphConfig
 
 
@@ -31,6 +37,9 @@ class Preset:
     agent: AgentConfig = setting(PocoConfig, "networks and objectives")
     train: TrainConfig = setting(TrainConfig, "stages and schedule")
     graph: GraphConfig = setting(GraphConfig, "how the ROS graph runs")
+
+    def __post_init__(self) -> None:
+        check_schedule(self.agent, self.train)
 
 
 def preset_folders() -> list[Path]:

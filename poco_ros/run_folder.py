@@ -107,10 +107,11 @@ class RunFolder:
             if self.seed() != seed:
                 raise ConfigError(f"{self.path}: holds a run with seed {self.seed()}, not {seed};"
                                   " name another run folder")
+        else:
+            write_atomic(self.path / "run.json",
+                         json.dumps({"seed": seed, **provenance()}, indent=1) + "\n")
+        # Last: a folder with this file is one that has been begun, and has the other as well.
         write_atomic(self.config, config.to_yaml(preset))
-        run_file = self.path / "run.json"
-        if not run_file.exists():
-            write_atomic(run_file, json.dumps({"seed": seed, **provenance()}, indent=1) + "\n")
 
     def load_preset(self) -> Preset:
         """Return the preset that the run was begun with."""

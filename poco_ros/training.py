@@ -13,6 +13,7 @@ from pathlib import Path
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.data.demonstrations import load_demonstrations
+from poco_ros.learning.captured import check_device
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policies import Policy, Signature
 from poco_ros.learning.trainer import Trainer
@@ -116,6 +117,7 @@ class TrainingRun:
             self.save()
 
     def _write_row(self) -> None:
+        self.log.add_late(self.trainer.late_metrics())
         now, trainer = time.monotonic(), self.trainer
         elapsed = max(now - self._row_at, 1e-9)
         self.updates_per_second = self.log.count / elapsed
@@ -145,9 +147,11 @@ class TrainingRun:
             if self.trainer.updates != self._saved_updates or self._unwritten:
                 self.save()
         finally:
-            if self.log.count:
-                self._write_row()
-            self.log.close()
+            try:
+                if self.log.count:
+                    self._write_row()
+            finally:
+                self.log.close()
 
 
 def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "") -> TrainingRun:
@@ -165,6 +169,7 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     """
     import torch
 
+    check_device(preset.train)
     torch.set_num_threads(preset.train.threads)
     folder = RunFolder(Path(run_dir))
     folder.begin(preset, seed)

@@ -88,7 +88,7 @@ class SimBridge(PocoNode):
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.CHUNK_QOS,
                             raw=True)
         self.loop.serve(Reset, names.RESET, self._on_reset)
-        self.loop.serve(SetBool, names.STOP, self._on_stop)
+        self.loop.serve(SetBool, names.STOP, self._on_stop, seldom=True)
         self.health.figures = self._figures
         self.health.wait_for(RESET)
         self.get_logger().info(f"{task.name}, {self.settings.pace}, {1 / self.period:.0f} Hz")
@@ -100,11 +100,13 @@ class SimBridge(PocoNode):
         if self.realtime:
             return self._advance_in_real_time()
         session, ticks = self.session, list[Tick]()
+        watched = self._camera is not None or self._topics.joints_heard()
         until = time.monotonic() + BURST
         while session.due and time.monotonic() < until:
             ticks.append(session.tick(session.stamp + session.period))
             self._set_clock(ticks[-1].stamp)
-            self._show(ticks[-1])
+            if watched:
+                self._show(ticks[-1])
         if not ticks:
             return POLL
         self._publish(ticks)
@@ -199,7 +201,8 @@ class SimBridge(PocoNode):
             if not self.realtime and len(chunk.actions) > names.TICK_DEPTH:
                 raise DataError(f"chunk {chunk.chunk_id} has {len(chunk.actions)} actions, in"
                                 f" lock-step at most {names.TICK_DEPTH} can be queued")
-            self.session.offer(chunk, episode_id, self.now())
+            # In lock-step time stands still: no chunk is too old.
+            self.session.offer(chunk, episode_id, self.now() if self.realtime else 0)
         except DataError as error:
             self.health.event("refused chunk", str(error))
             if self.session.stop_reason:

@@ -28,11 +28,11 @@ from dataclasses import dataclass
 from typing import IO, Any, Protocol, cast
 
 from poco_ros.core.errors import PocoError
+from poco_ros.core.threads import VARIABLES
 
 READY, RESULT, ERROR = b"ready", b"result", b"error"
 SAME, NEW = b"=", b"+"
 _LENGTH = struct.Struct("<Q")
-_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 
 
 class WorkerError(PocoError):
@@ -92,7 +92,7 @@ class ProcessPool:
             raise
 
     def _start(self, number: int, target: str, arguments: Mapping[str, Any]) -> None:
-        environment = dict(os.environ, **dict.fromkeys(_THREADS, "1"))
+        environment = dict(os.environ, **dict.fromkeys(VARIABLES, "1"))
         environment["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
         process = subprocess.Popen(
             [sys.executable, "-c", f"from {__name__} import serve; serve()"],

@@ -1,17 +1,13 @@
-"""Where pictures are taken from, and by what: rays on the processor, or OpenGL where asked for."""
+"""The contract of what draws a simulation, and where its pictures are taken from."""
 
 from __future__ import annotations
 
-import os
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import numpy as np
 
 from sim_bridge.quiet import mujoco
-
-OPENGL = ("egl", "osmesa", "glfw")
-"""Values of ``MUJOCO_GL`` that ask for OpenGL."""
 
 
 @dataclass(frozen=True)
@@ -67,20 +63,3 @@ class Painter(ABC):
     @abstractmethod
     def close(self) -> None:
         """Release what the painter holds."""
-
-
-def make_painter(model: mujoco.MjModel, view: View) -> Painter:
-    """Return OpenGL where ``MUJOCO_GL`` names one (a GPU machine: ``egl``), else the ray caster.
-
-    OpenGL is never guessed: where it half works, trying it can end the process, and pictures
-    should not differ from machine to machine by chance.
-
-    Raises:
-        ConfigError: ``MUJOCO_GL`` names an OpenGL that does not work here.
-    """
-    wanted = os.environ.get("MUJOCO_GL", "").strip().lower()
-    if wanted in OPENGL:
-        from sim_bridge.render_opengl import OpenGL
-        return OpenGL(model, view, wanted)
-    from sim_bridge.render_rays import RayCaster
-    return RayCaster(model, view)

@@ -10,8 +10,9 @@ from poco_ros.core.environment import Environment, EnvironmentSpec, Step
 from poco_ros.core.errors import DataError
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.task import TaskConfig
+from sim_bridge.painters import make_painter
 from sim_bridge.quiet import mujoco
-from sim_bridge.render import Painter, View, make_painter
+from sim_bridge.render import Painter, View
 
 STATE = "state"
 """Name of the one part of a simulated observation."""

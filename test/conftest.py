@@ -16,11 +16,20 @@ PR_SET_CHILD_SUBREAPER = 36
 OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")
 
 
+@pytest.hookimpl(tryfirst=True)  # pytest-xdist looks at the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Put all graph tests into one group of pytest-xdist: one worker runs them, in turn."""
     for item in items:
         if item.get_closest_marker("graph"):
             item.add_marker(pytest.mark.xdist_group("graph"))
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Refuse a graph test that may run beside another: they would fail now and then."""
+    alone = "PYTEST_XDIST_WORKER" not in os.environ or item.nodeid.endswith("@graph")
+    if item.get_closest_marker("graph") and not alone:
+        pytest.fail("graph tests run in turn: give -n with --dist loadgroup, as make test does",
+                    pytrace=False)
 
 
 def children() -> dict[int, str]:

@@ -8,7 +8,8 @@ import pytest
 
 from poco_ros.core.task import TaskConfig
 from sim_bridge.ogbench_env import OGBenchEnvironment
-from sim_bridge.render import Camera, View, make_painter
+from sim_bridge.painters import make_painter
+from sim_bridge.render import Camera, View
 from sim_bridge.render_rays import RayCaster
 
 WIDTH, HEIGHT = 96, 72

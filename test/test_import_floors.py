@@ -22,7 +22,7 @@ FLOORS: tuple[frozenset[str], ...] = (
     frozenset({"poco_ros.run_folder"}),
     frozenset({"poco_ros.training"}),
     # Every node is a unit of its own, so that a node never imports a node.
-    frozenset({"poco_ros.nodes.*", "sim_bridge.node", "poco_ros.bringup"}),
+    frozenset({"poco_ros.nodes.*", "sim_bridge.node", "poco_ros.bringup", "poco_ros.bench"}),
     frozenset({"poco_ros.ros_launch"}),
     frozenset({"poco_ros.cli"}),
 )
@@ -37,7 +37,7 @@ ROS_PACKAGES = {"rclpy", "launch", "launch_ros", "ament_index_python", "rosidl_r
 LAUNCH_PACKAGES = {"launch", "launch_ros"}
 # Without torch a robot's computer or a simulation worker starts in a blink.
 FREE_OF_TORCH = ("poco_ros.core", "poco_ros.ros", "poco_ros.data", "poco_ros.cell", "sim_bridge",
-                 "poco_ros.preset", "poco_ros.bringup", "poco_ros.processes")
+                 "poco_ros.preset", "poco_ros.bringup", "poco_ros.bench", "poco_ros.processes")
 
 
 @cache

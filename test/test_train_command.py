@@ -128,6 +128,7 @@ def test_a_lag_that_an_algorithm_cannot_have_is_refused(preset: Path, tmp_path: 
                 tmp_path / "run", check=False)
     assert done.returncode == 2 and "Traceback" not in done.stderr
     assert "set sync_lag to 0" in done.stderr
+    assert not (tmp_path / "run").exists(), "refused before the run has begun"
 
 
 def test_ctrl_c_saves_and_says_how_to_go_on(preset: Path, tmp_path: Path) -> None:

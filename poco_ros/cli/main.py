@@ -21,6 +21,7 @@ COMMANDS = {
     "data": "make demonstrations, look at episodes, convert them",
     "train": "train a policy headless: offline on demonstrations, then online",
     "eval": "measure the success rate of a policy with fixed seeds",
+    "bench": "compare algorithms: run a matrix, write its table, draw its figures",
     "launch": "start a whole ROS graph, such as sim_scene",
     "node": "start one node of the graph",
     "plot": "draw the learning curves of runs",

@@ -7,6 +7,7 @@ import importlib
 import sys
 from pathlib import Path
 
+from poco_ros.core.threads import one_thread
 from poco_ros.processes import settle
 
 NODES = {
@@ -51,6 +52,7 @@ def main() -> int:
 def start(name: str) -> int:
     """Run a node with the arguments in ``sys.argv``; return its exit code."""
     settle()
+    one_thread()
     try:
         return int(importlib.import_module(NODES[name]).main())
     except KeyboardInterrupt:  # while it was still importing

@@ -53,20 +53,21 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
             raise DataError(f"{folder.path}: neither evaluations.csv nor metrics.csv has rows;"
                             " run poco train or poco eval first")
         colour = f"C{number}"
+        whose = f"{folder.path.name}: " if len(folders) > 1 else ""
         for panel, column, unit in zip(panels, ("environment_steps", "minutes"),
                                        ("environment steps", "minutes"), strict=True):
             if metrics:
                 panel.plot([float(r[column]) for r in metrics],
                            [100 * float(r["success_rate"]) for r in metrics],
                            color=colour, alpha=0.35, linewidth=1.2,
-                           label=f"{folder.path.name}: while learning, last 50 episodes")
+                           label=f"{whose}while learning, last 50 episodes")
             if evaluations:
                 rates = [float(r["success_rate"]) for r in evaluations]
                 errors = [100 * (p * (1 - p) / int(r["episodes"])) ** 0.5
                           for p, r in zip(rates, evaluations, strict=True)]
                 panel.errorbar([float(r[column]) for r in evaluations], [100 * p for p in rates],
                                yerr=errors, color=colour, marker="o", capsize=3,
-                               label=f"{folder.path.name}: evaluation,"
+                               label=f"{whose}evaluation,"
                                f" {evaluations[0]['episodes']} episodes")
             panel.set_xlabel(unit)
             panel.grid(alpha=0.3)

@@ -349,3 +349,28 @@ class TrainConfig:
     threads: int = setting(1, "threads of torch; more than one hurts on a busy machine",
                            minimum=1)
     device: str = setting("cpu", "torch device: cpu, cuda, cuda:1, ...")
+    precision: str = setting(
+        "fp32", "products on a GPU: fp32; tf32: float32 with 10 bits of mantissa; bf16: the "
+        "policy in bfloat16, the critics in tf32", choices=("fp32", "tf32", "bf16"))
+    captured: bool = setting(
+        True, "on a GPU, run an update as one captured CUDA graph; false: kernel by kernel")
+    compiled: bool = setting(
+        False, "on a GPU, fuse the element-wise work with torch.compile; the first updates take a "
+        "minute longer")
+
+    def __post_init__(self) -> None:
+        if self.device.split(":")[0] == "cuda":
+            return
+        for name, plain in (("precision", "fp32"), ("compiled", False)):
+            if getattr(self, name) != plain:
+                raise ConfigError(f"{name} is {getattr(self, name)}, which is for a GPU, and"
+                                  f" device is {self.device}; set device to cuda, or {name} to"
+                                  f" {plain}")
+
+
+def check_schedule(agent: AgentConfig, train: TrainConfig) -> None:
+    """Raise ConfigError when the schedule asks for what the algorithm cannot do."""
+    if isinstance(agent, PPOConfig) and train.sync_lag:
+        raise ConfigError(f"sync_lag is {train.sync_lag}: {agent.algorithm} learns from episodes"
+                          " of the newest policy alone; set sync_lag to 0 (episodes of a round"
+                          " may still run at the same time, see actors)")

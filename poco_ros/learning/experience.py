@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 
 from poco_ros.core.episode import Episode
-from poco_ros.core.errors import CheckpointError, ConfigError
-from poco_ros.learning.config import AgentConfig, PPOConfig, TrainConfig
+from poco_ros.core.errors import CheckpointError
+from poco_ros.learning.config import AgentConfig, PPOConfig, TrainConfig, check_schedule
 from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import ChunkBatch, Replay
 from poco_ros.learning.rounds import Round
@@ -147,10 +147,7 @@ class RoundExperience(Experience):
             ConfigError: episodes would act with other weights than those of their round.
         """
         super().__init__(signature, agent, train, demonstrations)
-        if train.sync_lag:
-            raise ConfigError(f"sync_lag is {train.sync_lag}: {agent.algorithm} learns from"
-                              " episodes of the newest policy alone; set sync_lag to 0 (episodes"
-                              " of a round may still run at the same time, see actors)")
+        check_schedule(agent, train)
         self._demonstrations = Replay(signature.observation.size, signature.action_dim, 1,
                                       demonstrations)
         self._study = study
@@ -193,7 +190,7 @@ class RoundExperience(Experience):
         """Whether a round is being learned from."""
         return self._round is not None
 
-    def batch(self, generator: np.random.Generator) -> ChunkBatch | Round:
+    def batch(self, generator: np.random.Generator) -> ChunkBatch[np.ndarray] | Round:
         """Return the next minibatch of the round; before the first, demonstrations to clone."""
         agent, found = self.agent, self._round
         if found is None:

@@ -40,6 +40,11 @@ class MetricsLog:
             self._sums[name] = self._sums.get(name, 0.0) + value
         self._count += 1
 
+    def add_late(self, sums: Mapping[str, float]) -> None:
+        """Take sums of metrics of updates that :meth:`add` has counted without them."""
+        for name, total in sums.items():
+            self._sums[name] = self._sums.get(name, 0.0) + total
+
     @property
     def count(self) -> int:
         """Updates since the last row."""

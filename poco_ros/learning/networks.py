@@ -1,15 +1,18 @@
 """Networks that the algorithms share: MLPs, fields over chunks, the ensemble of chunk critics.
 
-The critics, like the fields, have a training form, for autograd, and a cache-blocked form
-without gradients. The batch of all candidates at the paper's size is 8,192 rows: one hidden layer
-of it is 16 MiB, larger than a core's cache, so the activation would wait for memory. In blocks of
-a few hundred rows a whole network runs inside the cache.
+The critics, like the fields over chunks, have a training form, for autograd, and two forms without
+gradients. On the CPU all candidates are done in blocks: at the paper's size they are 8,192 rows,
+one hidden layer of them is 16 MiB, larger than a core's cache, so the activation would wait for
+memory. In blocks of a few hundred rows a whole network runs inside the cache. A GPU wants the
+opposite, one big batch with all members side by side; that is the form ``whole``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 
 import torch
@@ -19,6 +22,8 @@ from torch.nn import functional as F  # noqa: N812
 from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.policies.gaussian import LOG_STD_MAX, LOG_STD_MIN
 
+Fuse = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+"""What compiles a function: ``torch.compile`` with its options."""
 BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
 
@@ -62,6 +67,11 @@ class ChunkField(nn.Module):
     Observations are normalised already. Chunks are flat: (B, C) with C = T * A.
     """
 
+    whole = False
+    """Whether chunks are led in one big batch: always on a GPU, elsewhere where set."""
+    product_dtype: torch.dtype | None = None
+    """Type in which the network's products are done; None = that of its weights, float32."""
+
     def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
                  activation: str) -> None:
         super().__init__()
@@ -70,22 +80,31 @@ class ChunkField(nn.Module):
         self.layers = mlp_layers(observation_size + chunk_size + 1, hidden_dim, num_layers,
                                  chunk_size)
 
+    def products(self, device: torch.device) -> AbstractContextManager[object]:
+        """Return the context in which the network is to run for :attr:`product_dtype`."""
+        if self.product_dtype is None:
+            return contextlib.nullcontext()
+        return torch.autocast(device.type, self.product_dtype, cache_enabled=False)
+
     def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
         """Return (B, C) for (B, O), (B, C) and times (B, 1) in [0, 1]."""
-        x = torch.cat((observations, chunks, times), dim=1)
-        for layer in self.layers[:-1]:
-            x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
-        return self.layers[-1](x)
+        with self.products(chunks.device):
+            x = torch.cat((observations, chunks, times), dim=1)
+            for layer in self.layers[:-1]:
+                x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
+            return self.layers[-1](x)
 
     @torch.no_grad()
     def walk(self, observations: Tensor, chunks: Tensor, times: Sequence[float],
              step: Callable[[int, Tensor, Tensor], object]) -> Tensor:
         """Lead chunks (B, N, C) of observations (B, O) through ``times``; return where they end.
 
-        ``step(index, block, output)`` moves a block of chunks (rows, C) in place, by the field's
-        output (rows, C) for it at ``times[index]``. Blocks fit the cache, and the part of the
+        ``step(index, block, output)`` moves a block of chunks (..., C) in place, by the field's
+        output (..., C) for it at ``times[index]``; it may change the output too. The part of the
         first layer that sees the observation is computed once a state, not once a chunk and step.
         """
+        if self.whole or chunks.device.type != "cpu":
+            return self._walk_whole(observations, chunks, times, step)
         batch, count, size = chunks.shape
         first, *hidden_layers, last = linear_layers(self.layers)
         w_observation, w_chunk, w_time = first.weight.split((self.observation_size, size, 1),
@@ -107,6 +126,36 @@ class ChunkField(nn.Module):
                     x = layer(x)
                 step(index, block, leave(x))
         return moved.view(batch, count, size)
+
+    def _walk_whole(self, observations: Tensor, chunks: Tensor, times: Sequence[float],
+                    step: Callable[[int, Tensor, Tensor], object]) -> Tensor:
+        dtype = self.product_dtype or chunks.dtype
+        first, *behind = [(layer.weight.to(dtype), layer.bias.to(dtype))
+                          for layer in linear_layers(self.layers)]
+        sizes = self.observation_size, chunks.shape[2], 1
+        w_observation, w_chunk, w_time = first[0].split(sizes, dim=1)
+        fixed = F.linear(observations.to(dtype), w_observation, first[1])
+        moved = chunks.clone()
+        for index, time in enumerate(times):
+            step(index, moved, self._output(moved, fixed + w_time.t() * time, w_chunk, behind))
+        return moved
+
+    def _output(self, moved: Tensor, base: Tensor, w_chunk: Tensor,
+                behind: list[tuple[Tensor, Tensor]]) -> Tensor:
+        """Return the field's output for chunks (B, N, C), in their type.
+
+        ``base`` (B, width) is what observation and time give to the first layer, ``behind`` are
+        weight and bias of the others.
+        """
+        x = F.linear(moved.to(base.dtype), w_chunk) + base.unsqueeze(1)
+        for weight, bias in behind:
+            x = F.linear(activate(x, self.activation, in_place=True), weight, bias)
+        return x.to(moved.dtype)
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the element-wise work of training and of a step compiled."""
+        self.forward = compiled(self.forward)  # type: ignore[method-assign]
+        self._output = compiled(self._output)  # type: ignore[method-assign]
 
 
 class TanhGaussian(nn.Module):
@@ -179,6 +228,9 @@ class ChunkCritic(nn.Module):
         self.shifts = nn.ParameterList(torch.zeros(members, 1, hidden_dim)
                                        for _ in range(num_layers))
 
+    whole = False
+    """Whether candidates are done in one big batch: always on a GPU, elsewhere where set."""
+
     def _normalise(self, x: Tensor, index: int) -> Tensor:
         x = F.layer_norm(x, (self.hidden_dim,))
         return torch.addcmul(self.shifts[index], x, self.scales[index])
@@ -195,6 +247,8 @@ class ChunkCritic(nn.Module):
     def mean_of_candidates(self, observations: Tensor, candidates: Tensor) -> Tensor:
         """Return the members' mean Q (B, N) for (B, O) and candidates (B, N, C)."""
         batch, count, size = candidates.shape
+        if self.whole or candidates.device.type != "cpu":
+            return self._mean_of_whole(observations, candidates)
         rows = candidates.reshape(batch * count, size)
         total = rows.new_zeros(batch * count)
         states = max(1, block_rows(self.hidden_dim) // count)
@@ -214,6 +268,27 @@ class ChunkCritic(nn.Module):
                     x = layer(x)
                 total[part] += x.squeeze(-1)
         return (total / self.members).view(batch, count)
+
+    def _mean_of_whole(self, observations: Tensor, candidates: Tensor) -> Tensor:
+        batch, count, size = candidates.shape
+        w_observation, w_chunk = self.weights[0].split((self.observation_size, size), dim=1)
+        fixed = torch.baddbmm(self.biases[0], observations.expand(self.members, -1, -1),
+                              w_observation)
+        rows = candidates.reshape(batch * count, size).expand(self.members, -1, -1)
+        x = torch.bmm(rows, w_chunk).unflatten(1, (batch, count)) + fixed.unsqueeze(2)
+        return self._behind(x.flatten(1, 2)).mean(dim=0).view(batch, count)
+
+    def _behind(self, x: Tensor) -> Tensor:
+        """Return Q (E, rows) for what the first layer makes, (E, rows, width)."""
+        for index in range(len(self.scales)):
+            x = self._normalise(activate(x, self.activation), index)
+            x = torch.bmm(x, self.weights[index + 1]) + self.biases[index + 1]
+        return x.squeeze(-1)
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the element-wise work of both forms that a GPU uses compiled."""
+        self.forward = compiled(self.forward)  # type: ignore[method-assign]
+        self._behind = compiled(self._behind)  # type: ignore[method-assign]
 
 
 class Value(nn.Module):

@@ -12,30 +12,35 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import numpy as np
 
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
 
+Array = TypeVar("Array")
+FIELDS = ("observations", "actions", "rewards", "left", "terminal")
+"""What a row holds."""
+
 
 @dataclass(frozen=True, eq=False)
-class ChunkBatch:
-    """B chunks of T actions."""
+class ChunkBatch(Generic[Array]):
+    """B chunks of T actions, as numpy arrays or, from a replay on the device, as tensors."""
 
-    observations: np.ndarray
+    observations: Array
     """(B, O) s_t."""
-    actions: np.ndarray
+    actions: Array
     """(B, T, A); behind the end of an episode the last action is repeated."""
-    valid: np.ndarray
+    valid: Array
     """(B, T) float32: 1 where the action is real, 0 behind the end of the episode."""
-    rewards: np.ndarray
+    rewards: Array
     """(B,) sum_k gamma^k r_{t+k} over the real steps."""
-    next_observations: np.ndarray
+    next_observations: Array
     """(B, O) s_{t+n}, n = real steps."""
-    bootstrap: np.ndarray
+    bootstrap: Array
     """(B,) gamma^n, or 0 when the chunk ends in a terminal state."""
-    critic_valid: np.ndarray
+    critic_valid: Array
     """(B,) float32: 0 for a chunk that a time limit or a fault cut short: it was not executed
     whole, so it says nothing about Q of a whole chunk. A chunk that ends in success counts."""
 
@@ -60,6 +65,7 @@ class Replay:
         self._ring: deque[tuple[int, int]] = deque()  # (first row in the ring, rows), oldest first
         self._used = 0  # rows of the ring that hold an episode
         self._starts = 0
+        self._changed: list[np.ndarray] | None = None
         row = 0
         for episode in pinned:
             self._check(episode)
@@ -97,6 +103,7 @@ class Replay:
         self._left[rows] = np.arange(steps, -1, -1)
         self._terminal[rows] = episode.terminated
         self._starts += steps
+        self._note(rows)
 
     def __len__(self) -> int:
         """Number of starts, that is of actions held."""
@@ -136,6 +143,48 @@ class Replay:
         positions = self._pinned + np.arange(first, first + rows) % self._capacity
         self._starts -= int((self._left[positions] > 0).sum())
         self._left[positions] = 0
+        self._note(positions)
+
+    # -- for a copy elsewhere -------------------------------------------------------------------
+
+    def _note(self, rows: np.ndarray) -> None:
+        if self._changed is not None:
+            self._changed.append(rows)
+
+    def take_changed(self) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+        """Return the rows that changed since the last call, each once, and what they hold now.
+
+        The first call returns all rows; changes are noted from then on. The fields are
+        ``observations``, ``actions``, ``rewards``, ``left`` and ``terminal``.
+        """
+        if self._changed is None:
+            rows = np.arange(self.rows)
+        else:
+            rows = np.unique(np.concatenate([np.zeros(0, np.intp), *self._changed]))
+        self._changed = []
+        return rows, {name: getattr(self, f"_{name}")[rows] for name in FIELDS}
+
+    @property
+    def rows(self) -> int:
+        """Rows for which there is memory now; the ring may grow up to its capacity."""
+        return len(self._left)
+
+    @property
+    def pinned_rows(self) -> int:
+        """Rows of the demonstrations; the ring begins behind them."""
+        return self._pinned
+
+    @property
+    def pinned_starts(self) -> int:
+        """Starts among the demonstrations."""
+        return self._pinned - self._pinned_episodes
+
+    @property
+    def capacity(self) -> int:
+        """Rows that the ring may have."""
+        return self._capacity
+
+    # -- sampling -------------------------------------------------------------------------------
 
     def _rows_behind(self, starts: np.ndarray, steps: np.ndarray) -> np.ndarray:
         """Return the rows that lie ``steps`` behind ``starts``, around the ring's end."""
@@ -155,8 +204,8 @@ class Replay:
         """
         if not self._starts:
             raise DataError("the replay is empty: give demonstrations or store an episode first")
-        pinned_starts = self._pinned - self._pinned_episodes
-        if pinned_share < 0.0 or not pinned_starts or self._starts == pinned_starts:
+        none_elsewhere = not self.pinned_starts or self._starts == self.pinned_starts
+        if pinned_share < 0.0 or none_elsewhere:
             return self._draw(generator, count, 0, len(self._left))
         pinned = round(pinned_share * count)
         found = np.concatenate([self._draw(generator, pinned, 0, self._pinned),
@@ -174,7 +223,8 @@ class Replay:
                 return found
             found[wrong] = generator.integers(low, high, wrong.size)
 
-    def chunks(self, starts: np.ndarray, horizon: int, gamma: float) -> ChunkBatch:
+    def chunks(self, starts: np.ndarray, horizon: int,
+               gamma: float) -> ChunkBatch[np.ndarray]:
         """Return the chunks of ``horizon`` actions that begin at the rows ``starts`` (B,)."""
         left = self._left[starts]
         real = np.minimum(left, horizon)
@@ -195,6 +245,6 @@ class Replay:
         )
 
     def sample(self, generator: np.random.Generator, count: int, horizon: int, gamma: float,
-               pinned_share: float = -1.0) -> ChunkBatch:
+               pinned_share: float = -1.0) -> ChunkBatch[np.ndarray]:
         """Return a batch of ``count`` chunks; see :meth:`sample_starts`."""
         return self.chunks(self.sample_starts(generator, count, pinned_share), horizon, gamma)

@@ -9,7 +9,6 @@ killed and resumed are the same run.
 from __future__ import annotations
 
 import hashlib
-import math
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,20 +18,18 @@ import numpy as np
 import torch
 
 from poco_ros.core.episode import Episode
-from poco_ros.core.errors import CheckpointError, DataError, PocoError
+from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.learning.agents import Phase, make_agent
+from poco_ros.learning.captured import check_device, make_updater
 from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.policies import Policy, Signature, make_policy
+from poco_ros.learning.updater import DivergedError
 
 EXPERIENCE = "experience."
 """Prefix of the experience's tensors in a checkpoint."""
 MINIMUM_STD = 1e-4
 """An observation entry that varies less than this in the demonstrations is left unscaled."""
-
-
-class DivergedError(PocoError):
-    """Learning has made numbers that are not finite."""
 
 
 class Trainer:
@@ -43,9 +40,11 @@ class Trainer:
         """Start a fresh run.
 
         Raises:
+            ConfigError: the device is a GPU and there is none.
             DataError: demonstrations are missing although an offline stage is wanted, or have
                 other sizes than ``signature``.
         """
+        check_device(train)
         if train.offline_steps and not any(episode.trainable for episode in demonstrations):
             raise DataError(f"offline_steps is {train.offline_steps} but there are no"
                             " demonstrations; make some (poco data) or set offline_steps to 0")
@@ -54,6 +53,7 @@ class Trainer:
         self.experience = self.agent.experience(train, demonstrations)
         self.demonstrations_digest = digest(demonstrations)
         self.generator = np.random.Generator(np.random.PCG64(seed))
+        self.updater = make_updater(self.agent, self.experience, train, self.generator)
         self.offline_updates = 0
         self.online_updates = 0
         self.episodes_trained = 0
@@ -153,6 +153,7 @@ class Trainer:
         self.episodes_trained, self.steps_trained = self.episodes_ingested, self.steps_ingested
         learned = self.episodes_trained
         if learned not in self._acting and self.experience.acted_with(learned):
+            self.updater.check()
             self._acting[learned] = self.agent.exploring_policy(
                 self.updates + 1, self.steps_trained)
             oldest = self.experience.acts_after(learned)
@@ -167,12 +168,12 @@ class Trainer:
         return self._acting.get(self.experience.acts_after(episode))
 
     def work(self) -> dict[str, float]:
-        """Do one update and return its metrics.
+        """Do one update and return its metrics; on a GPU they come with :meth:`late_metrics`.
 
         Raises:
             RuntimeError: none is due; ask :meth:`work_due` first.
-            DivergedError: the update's loss is not finite; resume from the last checkpoint with a
-                lower learning rate.
+            DivergedError: the loss of an update is not finite: of this one, or on a GPU of one of
+                the last ``log_every``; resume from the last checkpoint with a lower learning rate.
         """
         if not self.work_due():
             raise RuntimeError("no update is due; ask work_due() first")
@@ -183,19 +184,21 @@ class Trainer:
         else:
             warm = self.experience.warm(self.online_updates)
             phase = Phase.FULL if warm else Phase.CRITIC
-        batch = self.agent.tensors(self.experience.batch(self.generator))
-        metrics = self.agent.update(batch, phase)
+        metrics = self.updater.update(phase, self.updates + 1)
         if offline:
             self.offline_updates += 1
         else:
             self.online_updates += 1
-        found = {name: float(value) for name, value in metrics.items()}
-        strange = [name for name, value in found.items() if not math.isfinite(value)]
-        if strange:
-            raise DivergedError(f"update {self.updates}: {', '.join(strange)} is not finite; the"
-                                " last checkpoint is whole: resume from it with a lower lr")
-        self.experience.learned(found)
-        return found
+        self.experience.learned(metrics)
+        return metrics
+
+    def late_metrics(self) -> dict[str, float]:
+        """Return the sums of metrics that :meth:`work` has held back since the last call.
+
+        Raises:
+            DivergedError: as :meth:`work`.
+        """
+        return self.updater.late_metrics()
 
     def policy(self) -> Policy:
         """Return the policy as it is judged; its version is the number of updates done, plus one.
@@ -220,8 +223,9 @@ class Trainer:
 
         Raises:
             OSError: the disk is full or not writable; the old checkpoint is whole.
-            DivergedError: the weights are not finite; the old checkpoint is whole.
+            DivergedError: weights or a loss are not finite; the old checkpoint is whole.
         """
+        self.updater.check()
         words: dict[str, Any] = {
             "spec": self.agent.policy_spec().to_json(),
             "algorithm": self.agent_config.algorithm,
@@ -264,6 +268,7 @@ class Trainer:
         acting = {int(k): self._acting_from(saved, k) for k in words["acting"]}
         self.agent.load_state({name: value for name, value in saved.tensors.items()
                                if not name.startswith(("acting.", EXPERIENCE))}, saved.source)
+        self.updater.forget()
         self._acting = acting
         self.generator.bit_generator.state = words["generator"]
         self.offline_updates, self.online_updates = (words["offline_updates"],

@@ -94,7 +94,7 @@ class EpisodeMaker(PocoNode):
         loop.subscribe(ExecutedAction, names.EXECUTED_ACTION, self._on_executed, names.TICK_QOS,
                        wakes, raw=True)
         loop.subscribe(Reward, names.REWARD, self._on_reward, names.TICK_QOS, wakes, raw=True)
-        loop.serve(Label, names.LABEL, self._on_label)
+        loop.serve(Label, names.LABEL, self._on_label, seldom=True)
         self._reset = loop.client(Reset, names.RESET)
 
     def told_stored(self, episode_id: str) -> None:

@@ -14,6 +14,7 @@ they share needs no lock. The loops of several nodes can take turns in one threa
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -22,6 +23,9 @@ from rclpy.callback_groups import CallbackGroup
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.node import Node
 from rclpy.qos import QoSProfile
+
+SELDOM = 0.02
+"""Seconds between two looks at the services that may wait."""
 
 Response = TypeVar("Response")
 Reply = Callable[[Any], None]
@@ -70,6 +74,11 @@ class FastClient(Generic[Response]):
         """What a wait set takes."""
         return self._client.handle
 
+    @property
+    def awaited(self) -> bool:
+        """Whether an answer is awaited: else there is nothing to look for."""
+        return bool(self._handlers)
+
     def take(self) -> bool:
         """Handle one answer if there is one; return whether there was."""
         header, response = self._client.handle.take_response(self._client.srv_type.Response)
@@ -87,11 +96,15 @@ class FastLoop:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._group = OutsideExecutors()
-        self._subscriptions: list[tuple[Any, Callable[[Any], None]]] = []
+        self._takes: list[tuple[Callable[[], Any], Callable[[Any], None]]] = []
+        """What takes the next message of a subscription, and its handler."""
         self.waking: list[Any] = []
         """The subscriptions that end a wait."""
         self.clients: list[FastClient[Any]] = []
         self.services: list[tuple[Any, Callable[[Any, Reply], None]]] = []
+        """The services that are looked at in every poll."""
+        self.seldom: list[tuple[Any, Callable[[Any, Reply], None]]] = []
+        """The services that may wait some milliseconds."""
         self._alone = LoopGroup((self,))
 
     @property
@@ -111,7 +124,8 @@ class FastLoop:
         """
         subscription = self._node.create_subscription(message_type, topic, handler, qos,
                                                       callback_group=self._group, raw=raw)
-        self._subscriptions.append((subscription, handler))
+        take = partial(subscription.handle.take_message, subscription.msg_type, raw)
+        self._takes.append((take, handler))
         if wakes:
             self.waking.append(subscription)
 
@@ -122,26 +136,29 @@ class FastLoop:
         self.clients.append(fast)
         return fast
 
-    def serve(self, service_type: Any, name: str,
-              handler: Callable[[Any, Reply], None]) -> None:
+    def serve(self, service_type: Any, name: str, handler: Callable[[Any, Reply], None],
+              seldom: bool = False) -> None:
         """Call ``handler(request, reply)`` for every request of a service.
 
-        The handler calls ``reply(response)`` once, and may go on working afterwards.
+        The handler calls ``reply(response)`` once, and may go on working afterwards. One that is
+        called ``seldom`` is looked at every :data:`SELDOM` seconds while there is work to do.
         """
         service: Any = self._node.create_service(
             service_type, name, lambda request, response: response, callback_group=self._group)
-        self.services.append((service, handler))
+        (self.seldom if seldom else self.services).append((service, handler))
 
-    def poll(self) -> bool:
+    def poll(self, seldom: bool = True) -> bool:
         """Handle what has arrived: answers, requests, messages; return whether there was anything.
 
-        Looking into an empty queue takes a microsecond; a wait, even with a timeout of 0, some 70,
-        because the kernel rounds the sleep up.
+        Looking into an empty queue takes a microsecond, for a service five, since a request is
+        made to be filled; a wait, even with a timeout of 0, some 70, because the kernel rounds the
+        sleep up.
         """
         handled = False
         for client in self.clients:
-            handled |= client.take()
-        for service, handler in self.services:
+            if client.awaited:
+                handled |= client.take()
+        for service, handler in (*self.services, *self.seldom) if seldom else self.services:
             request, header = service.handle.service_take_request(service.srv_type.Request)
             if request is not None:
                 handled = True
@@ -153,8 +170,8 @@ class FastLoop:
     def _take_messages(self) -> bool:
         """Handle one message of each topic, so that those of a tick stay together."""
         handled = False
-        for subscription, receive in self._subscriptions:
-            taken = subscription.handle.take_message(subscription.msg_type, subscription.raw)
+        for take, receive in self._takes:
+            taken = take()
             if taken is not None:
                 handled = True
                 receive(taken[0])
@@ -173,14 +190,16 @@ class LoopGroup:
         self._loops = tuple(loops)
         self._wait_set: Any = None
         self._sizes = (0, 0, 0)
+        self._seldom_at = 0.0
 
     def wait(self, timeout: float) -> None:
         """Handle what has arrived, or wait up to ``timeout`` [s] for something to arrive first."""
         if self._poll() or timeout <= 0.0:
             return
         subscriptions = [subscription for loop in self._loops for subscription in loop.waking]
-        clients = [client for loop in self._loops for client in loop.clients]
-        services = [service for loop in self._loops for service, _ in loop.services]
+        clients = [client for loop in self._loops for client in loop.clients if client.awaited]
+        services = [service for loop in self._loops
+                    for service, _ in (*loop.services, *loop.seldom)]
         wait_set = self._empty_wait_set(len(subscriptions), len(clients), len(services))
         for subscription in subscriptions:
             wait_set.add_subscription(subscription.handle)
@@ -189,12 +208,16 @@ class LoopGroup:
         for service in services:
             wait_set.add_service(service.handle)
         wait_set.wait(int(timeout * 1e9))
+        self._seldom_at = 0.0
         self._poll()
 
     def _poll(self) -> bool:
-        handled = False
+        now, handled = time.monotonic(), False
+        seldom = now >= self._seldom_at
+        if seldom:
+            self._seldom_at = now + SELDOM
         for loop in self._loops:
-            handled |= loop.poll()
+            handled |= loop.poll(seldom)
         return handled
 
     def _empty_wait_set(self, subscriptions: int, clients: int, services: int) -> Any:

@@ -11,6 +11,7 @@ it saves, says its last word and exits with 0.
 from __future__ import annotations
 
 import contextlib
+import gc
 import signal
 import sys
 import threading
@@ -187,5 +188,7 @@ def _work(nodes: Sequence[PocoNode], stopping: threading.Event) -> None:
         nodes[0].work()
         return
     loops = LoopGroup([node.loop for node in nodes])
+    gc.collect()
+    gc.freeze()  # what is there stays: collections need not walk it again and again
     while not stopping.is_set():
         loops.wait(min([node.advance() for node in nodes]))

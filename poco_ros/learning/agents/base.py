@@ -56,11 +56,11 @@ class Batch:
     critic_valid: Tensor
 
     @classmethod
-    def of(cls, chunks: ChunkBatch, mean: Tensor, std: Tensor) -> Batch:
+    def of(cls, chunks: ChunkBatch[Any], mean: Tensor, std: Tensor) -> Batch:
         """Move a sampled batch to the device of ``mean`` and normalise its observations."""
 
-        def tensor(array: np.ndarray) -> Tensor:
-            return torch.from_numpy(array).to(mean.device)
+        def tensor(array: np.ndarray | Tensor) -> Tensor:
+            return torch.as_tensor(array, device=mean.device)
 
         count, horizon, action_dim = chunks.actions.shape
         valid = tensor(chunks.valid)[:, :, None].expand(-1, -1, action_dim)
@@ -84,8 +84,13 @@ class Agent(ABC):
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     """Every metric that :meth:`update` may report."""
+    EXPERIENCE: ClassVar[type[Experience]] = ReplayExperience
+    """From which episodes it learns, and how often; see :meth:`experience`."""
     STARTS_FROM: ClassVar[tuple[str, ...]] = ("actor",)
     """Networks that a policy must bring if the online stage is to begin from it."""
+    static_shapes = False
+    """Whether :meth:`update` is to have the same shapes whatever the data: for a captured graph.
+    An update must then read no value on the host and take no constant from it."""
 
     def __init__(self, config: AgentConfig, signature: Signature, seed: int,
                  device: str = "cpu") -> None:
@@ -134,7 +139,7 @@ class Agent(ABC):
             DataError: a demonstration has other sizes.
             ConfigError: the schedule asks for what the algorithm cannot do.
         """
-        return ReplayExperience(self.signature, self.config, train, demonstrations)
+        return self.EXPERIENCE(self.signature, self.config, train, demonstrations)
 
     def tensors(self, drawn: Any) -> Any:
         """Return what its experience has drawn as tensors, observations normalised."""
@@ -207,8 +212,8 @@ class Agent(ABC):
 
     def set_normalizer(self, mean: np.ndarray, std: np.ndarray) -> None:
         """Scale observations by (s - mean) / std, (O,) each, from here on."""
-        self.mean = torch.as_tensor(mean, dtype=torch.float32, device=self.device)
-        self.std = torch.as_tensor(std, dtype=torch.float32, device=self.device)
+        self.mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
+        self.std.copy_(torch.as_tensor(std, dtype=torch.float32))
 
     def state(self) -> dict[str, Tensor]:
         """Return everything that an update changes, by name: networks, optimisers, generator."""
@@ -238,6 +243,11 @@ class Agent(ABC):
         check_tensors(plain, shapes, source)
         if "generator" not in tensors:
             raise CheckpointError(f"{source}: tensor 'generator' is missing")
+        if tensors["generator"].shape != self.generator.get_state().shape:
+            raise CheckpointError(
+                f"{source}: its random state is that of another kind of device than"
+                f" {self.device.type}, so the run cannot go on exactly; resume with the"
+                " train.device of the run, or begin a new run from its policy (--checkpoint)")
         slots: dict[str, dict[int, dict[str, Tensor]]] = {name: {} for name in self.optimizers()}
         for name, value in tensors.items():
             if name.startswith("optimizer."):
@@ -254,8 +264,8 @@ class Agent(ABC):
         for owner, optimizer in self.optimizers().items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": slots[owner], "param_groups": groups})
-        self.mean = tensors["normalizer.mean"].to(self.device).clone()
-        self.std = tensors["normalizer.std"].to(self.device).clone()
+        self.mean.copy_(tensors["normalizer.mean"])
+        self.std.copy_(tensors["normalizer.std"])
         self.generator.set_state(tensors["generator"].cpu().clone())
 
     @staticmethod

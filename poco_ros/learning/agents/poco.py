@@ -26,6 +26,15 @@ def posterior_weights(q: Tensor, eta: float) -> Tensor:
     return torch.softmax(q / eta, dim=1)
 
 
+def drawn_from(weights: Tensor, generator: torch.Generator) -> Tensor:
+    """Return an index (B,) of each row of ``weights`` (B, N), drawn in proportion to them.
+
+    The first of N exponential clocks that run at these rates; ``torch.multinomial`` draws the same
+    way, to the bit, but reads its weights on the host.
+    """
+    return (weights / torch.empty_like(weights).exponential_(generator=generator)).argmax(dim=1)
+
+
 def clip_loss(losses: Tensor, zeta: float) -> Tensor:
     """Return min(loss, zeta); 0 means no clip. The gradient is zero beyond zeta."""
     return losses if zeta == 0.0 else losses.clamp(max=zeta)
@@ -73,10 +82,14 @@ class Poco(WithCritic, WithGenerative):
         candidates, weights, q = self.weighted_candidates(observations)
         batch, count, _ = candidates.shape
         if config.posterior == "draw":
-            chosen = torch.multinomial(weights, 1, generator=self.generator)
             states = torch.arange(batch, device=self.device)
-            picked = candidates[states, chosen.squeeze(1)]
+            picked = candidates[states, drawn_from(weights, self.generator)]
             shares = weights.new_full((batch,), 1.0)
+        elif self.static_shapes:
+            # All of them, whatever their weights: those left out below have a share of zero here.
+            states = torch.arange(batch * count, device=self.device) // count
+            picked = candidates.flatten(0, 1)
+            shares = (weights * (weights >= config.weight_floor)).flatten()
         else:
             # A weight of exactly zero adds nothing to the sum, so it costs nothing either.
             keep = (weights > 0.0) & (weights >= config.weight_floor)

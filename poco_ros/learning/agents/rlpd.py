@@ -83,11 +83,17 @@ class RLPD(WithCritic):
         chunks, log_density = self.sample(observations)
         q = self.target_critic(observations, chunks)
         if config.target_members:
-            order = torch.randperm(len(q), generator=self.generator, device=self.device)
-            found = q[order[:config.target_members]].min(dim=0).values
+            found = q[self.order_of_members()[:config.target_members]].min(dim=0).values
         else:
             found = q.mean(dim=0)
         return found - self.temperature() * log_density if config.entropy_backup else found
+
+    def order_of_members(self) -> Tensor:
+        """Return a random order of the critics, (E,)."""
+        members = self.config.num_critics
+        if self.static_shapes:  # randperm is not documented to be safe in a captured graph
+            return torch.rand(members, generator=self.generator, device=self.device).argsort()
+        return torch.randperm(members, generator=self.generator, device=self.device)
 
     def update_actor(self, observations: Tensor) -> dict[str, Tensor]:
         """One step of the actor at observations (B, O), then one of the temperature."""

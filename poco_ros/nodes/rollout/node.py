@@ -164,7 +164,7 @@ class Rollout(EpisodeMaker):
             self._send(attempt, chunk)
 
     def _send(self, attempt: ActingAttempt, chunk: ActionChunk) -> None:
-        self._chunk_topic.publish(wire.chunk_to_wire(chunk, attempt.id))
+        self._chunk_topic.handle.publish_raw(wire.chunk_to_wire(chunk, attempt.id))
         attempt.sent(chunk)
 
     def overdue(self, attempt: Attempt, now: float) -> bool:

@@ -1,0 +1,1 @@
+"""The comparison: a matrix of algorithms, tasks, budgets and seeds, run, measured, drawn."""

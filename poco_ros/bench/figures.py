@@ -1,0 +1,220 @@
+"""The figures of a bench: success over steps and over minutes, ablations, variants.
+
+Figures are matplotlib objects without a window or a global state, so they can be drawn anywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter
+
+from poco_ros.bench.anchors import Anchors
+from poco_ros.bench.results import BenchResults, Group
+from poco_ros.bench.statistics import Interval, at_step, common_steps, interval, mean_minutes
+from poco_ros.core.files import replacing
+
+PANEL = (4.2, 3.3)
+"""Width and height of a panel [inch]."""
+MOST_COLUMNS = 4
+DPI = 130
+ANCHOR_COLOUR = "0.45"
+"""Grey, for published numbers of an algorithm that was not measured."""
+
+
+def draw_all(results: BenchResults, anchors: Anchors, folder: Path) -> list[Path]:
+    """Draw every figure that the results allow into ``folder``; return their paths."""
+    figures = {}
+    if any(group.curves for task in results.tasks for group in results.groups(task)):
+        figures["success_steps"] = draw_success(results, anchors)
+        figures["success_minutes"] = draw_success(results, None)
+    for name in ablations(results):
+        figures[f"ablation_{name}"] = draw_ablation(results, name)
+    if len(_variant_groups(results)) > 1:
+        figures["variants"] = draw_variants(results)
+    paths = []
+    for name, figure in figures.items():
+        path = folder / f"{name}.png"
+        with replacing(path) as temporary:
+            figure.savefig(temporary, dpi=DPI, format="png")
+        paths.append(path)
+    return paths
+
+
+def draw_success(results: BenchResults, anchors: Anchors | None) -> Figure:
+    """Draw a panel a task: mean success and interval of each group, over steps with anchors.
+
+    Without anchors the axis is minutes: each step stands at the mean minutes of its runs.
+    """
+    figure, panels = _panels(results, results.title)
+    colours = _colours(results)
+    for task, panel in panels.items():
+        groups = [group for group in results.groups(task) if common_steps(group.curves)]
+        end = max((_x(group, anchors)[-1] for group in groups), default=1.0) or 1.0
+        for group in groups:
+            _draw_curve(panel, group, _x(group, anchors), end, colours[group.label])
+        if anchors is not None and groups:
+            _draw_anchors(panel, anchors, groups, colours)
+        panel.set_xlim(0, 1.02 * end)
+        panel.set_xlabel("minutes" if anchors is None else "environment steps")
+        if anchors is not None:
+            panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+    _finish(figure, panels)
+    return figure
+
+
+def _x(group: Group, anchors: Anchors | None) -> list[float]:
+    steps = common_steps(group.curves)
+    if anchors is None:
+        return [mean_minutes(group.curves, step) for step in steps]
+    return [float(step) for step in steps]
+
+
+def _draw_curve(panel: Axes, group: Group, x: list[float], end: float, colour: Any) -> None:
+    found = [interval([at_step(group.curves, step)]) for step in common_steps(group.curves)]
+    if len(found) == 1:  # cloned, and nothing after that: a level to compare with
+        panel.plot([0.0, end], [100 * found[0].mean] * 2, color=colour, linestyle="--",
+                   label=group.label)
+        return
+    panel.plot(x, [100 * one.mean for one in found], color=colour, marker="o", markersize=3,
+               label=group.label)
+    panel.fill_between(x, [100 * one.low for one in found], [100 * one.high for one in found],
+                       color=colour, alpha=0.16, linewidth=0)
+
+
+def _draw_anchors(panel: Axes, anchors: Anchors, groups: list[Group],
+                  colours: Mapping[str, Any]) -> None:
+    for algorithm, success in anchors.of(groups[0].first).items():
+        panel.plot(anchors.steps, success, color=colours.get(algorithm, ANCHOR_COLOUR),
+                   linestyle=":", marker="x", markersize=4, linewidth=1.2,
+                   label=f"{algorithm}, {anchors.label}")
+
+
+def ablations(results: BenchResults) -> list[str]:
+    """Return the ablations of the matrix of which a run is finished."""
+    groups = [group for task in results.tasks for group in results.groups(task) if group.curves]
+    return [name for name in dict.fromkeys(group.first.ablation for group in groups) if name]
+
+
+def draw_ablation(results: BenchResults, name: str) -> Figure:
+    """Draw final success against the values of one ablated setting, a panel a task.
+
+    Values stand side by side at equal distances, for a zero, a word or three decades alike.
+    """
+    figure, panels = _panels(results, f"{results.title}: {name}" if results.title else name)
+    for task, panel in panels.items():
+        groups = [group for group in results.groups(task) if group.first.ablation == name]
+        values = list(dict.fromkeys(group.first.value for group in groups))
+        lines: dict[str, list[Group]] = {}
+        for group in groups:
+            if common_steps(group.curves):
+                _, _, budget = group.first.variant.partition("@")
+                label = f"{group.first.algorithm} {budget}".strip()
+                lines.setdefault(label, []).append(group)
+        for label, measured in lines.items():
+            found = [_final(group) for group in measured]
+            panel.errorbar([values.index(group.first.value) for group in measured],
+                           [100 * one.mean for one in found], yerr=_bars(found), marker="o",
+                           capsize=3, label=label)
+        panel.set_xticks(range(len(values)), values)
+        panel.set_xlim(-0.4, len(values) - 0.6)
+        panel.set_xlabel(name)
+    _finish(figure, panels, "final success [%]")
+    return figure
+
+
+def draw_variants(results: BenchResults) -> Figure:
+    """Draw final success and minutes of every named variant, a row of two panels a task."""
+    groups = _variant_groups(results)
+    tasks = [task for task in results.tasks if any(group.task == task for group in groups)]
+    tallest = max(sum(group.task == task for group in groups) for task in tasks)
+    figure = Figure(figsize=(9.0, len(tasks) * (1.1 + 0.32 * tallest)), layout="constrained")
+    grid = figure.subplots(len(tasks), 2, squeeze=False, sharex="col")
+    for (left, right), task in zip(grid, tasks, strict=True):
+        rows = [group for group in groups if group.task == task]
+        found = [_final(group) for group in rows]
+        places = range(len(rows))
+        left.errorbar([100 * one.mean for one in found], places, xerr=_bars(found), fmt="o",
+                      capsize=3)
+        right.barh(places, [mean_minutes(group.curves, common_steps(group.curves)[-1])
+                            for group in rows], height=0.5)
+        left.set_yticks(places, [group.label for group in rows])
+        right.set_yticks(places, [""] * len(rows))
+        for panel in (left, right):
+            panel.set_ylim(len(rows) - 0.5, -0.5)
+            panel.grid(alpha=0.3)
+        left.set_xlim(0, 102)
+        left.set_title(task)
+    grid[-1][0].set_xlabel("final success [%]")
+    grid[-1][1].set_xlabel("minutes in all")
+    if results.title:
+        figure.suptitle(results.title)
+    return figure
+
+
+def _variant_groups(results: BenchResults) -> list[Group]:
+    """Return the measured groups where a matrix has named variants: those, and what they vary."""
+    groups = [group for task in results.tasks for group in results.groups(task)
+              if common_steps(group.curves) and not group.first.ablation]
+    varied = {group.first.algorithm for group in groups if group.label != group.first.algorithm}
+    return [group for group in groups if group.first.algorithm in varied]
+
+
+def _final(group: Group) -> Interval:
+    return interval([at_step(group.curves, common_steps(group.curves)[-1])])
+
+
+def _bars(found: list[Interval]) -> list[list[float]]:
+    """Return the lengths of error bars below and above the means, in %."""
+    return [[100 * (one.mean - one.low) for one in found],
+            [100 * (one.high - one.mean) for one in found]]
+
+
+def _panels(results: BenchResults, title: str) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a panel a task, success on the upright axis."""
+    tasks = results.tasks
+    columns = min(MOST_COLUMNS, len(tasks))
+    rows = -(-len(tasks) // columns)
+    figure = Figure(figsize=(max(columns, 1.3) * PANEL[0], rows * PANEL[1] + 0.6),
+                    layout="constrained")
+    panels = figure.subplots(rows, columns, squeeze=False, sharey=True).ravel()
+    for panel in panels[len(tasks):]:
+        panel.set_visible(False)
+    if title:
+        figure.suptitle(title)
+    return figure, dict(zip(tasks, panels, strict=False))
+
+
+def _finish(figure: Figure, panels: dict[str, Axes], upright: str = "success [%]") -> None:
+    """Label the panels, and put one legend below all of them."""
+    entries: dict[str, Any] = {}
+    for number, (task, panel) in enumerate(panels.items()):
+        panel.set_title(task)
+        panel.set_ylim(-2, 102)
+        panel.grid(alpha=0.3)
+        if number % MOST_COLUMNS == 0:
+            panel.set_ylabel(upright)
+        for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
+            entries.setdefault(label, handle)
+    if entries:
+        figure.legend(entries.values(), entries.keys(), loc="outside lower center",
+                      ncols=min(len(entries), 2 + 2 * min(len(panels), MOST_COLUMNS)), fontsize=8)
+
+
+def _colours(results: BenchResults) -> dict[str, Any]:
+    """Return label -> colour, the same in every panel and every figure of a bench."""
+    labels = list(dict.fromkeys(cell.record.label for cell in results.cells))
+    palette = matplotlib.colormaps["tab10" if len(labels) <= 10 else "tab20"]
+    return {label: palette(number % palette.N) for number, label in enumerate(labels)}
+
+
+def _thousands(value: float, _: int) -> str:
+    """Return steps as text: 500, 20k, 1.5M."""
+    if value >= 1e6:
+        return f"{value / 1e6:g}M"
+    return f"{value / 1e3:g}k" if value >= 1e3 else f"{value:g}"
