@@ -27,6 +27,7 @@ from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_id, episode_seed
+from poco_ros.learning.config import DEFAULT_ALGORITHM, shared_settings
 from poco_ros.learning.policies import FlowPolicy, Policy, PolicySpec
 from poco_ros.preset import Preset
 from poco_ros.ros import convert, names
@@ -103,10 +104,15 @@ def ros() -> Iterator[None]:
 
 
 def write_preset(path: Path, changes: Mapping[str, Mapping[str, Any]]) -> Path:
-    """Write the tiny preset with some settings changed, section by section."""
-    sections = {*TINY, *changes}
+    """Write the tiny preset with some settings changed, section by section.
+
+    What another algorithm does not know of the agent's settings is left out.
+    """
+    given = {**TINY, "agent": shared_settings(
+        TINY["agent"], changes.get("agent", {}).get("algorithm", DEFAULT_ALGORITHM))}
+    sections = {*given, *changes}
     path.write_text(yaml.safe_dump(
-        {key: {**TINY.get(key, {}), **changes.get(key, {})} for key in sections}))
+        {key: {**given.get(key, {}), **changes.get(key, {})} for key in sections}))
     return path
 
 

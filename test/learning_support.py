@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
+from poco_ros.core.environment import Environment, EnvironmentSpec, Step
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.observation import ObservationLayout
-from poco_ros.learning.agents import Agent, Batch, make_agent
+from poco_ros.core.rollout import ChunkPolicy, run_episode
+from poco_ros.core.seeding import episode_id, episode_seed
+from poco_ros.learning.agents import Agent, Batch, Phase, make_agent
+from poco_ros.learning.agents.ppo import PPO
 from poco_ros.learning.config import AgentConfig
-from poco_ros.learning.policies import Signature
-from poco_ros.learning.replay import ChunkBatch
+from poco_ros.learning.policies import EXPLORE, Signature
+from poco_ros.learning.replay import ChunkBatch, Replay
 
 
 def signature(observation: int = 1, action_dim: int = 1, task: str = "bandit") -> Signature:
@@ -62,3 +68,61 @@ def random_episode(number: int, steps: int, observation: int = 3, action_dim: in
         rewards=(number + np.arange(steps) / 1000).astype(np.float32),
         terminated=terminated, truncated=not terminated,
         outcome=Outcome.SUCCESS if terminated else Outcome.FAILURE, **words)  # type: ignore
+
+
+class Reach(Environment):
+    """A point in A dimensions that must come to the place that its goal names, in 20 steps.
+
+    s = (x_1, ..., x_A, goal); all x begin at 0, the goal is -0.5 or 0.5. A step moves x by 0.1 a;
+    the task ends in success, with reward 1, when every x is within 0.1 of the goal.
+    """
+
+    def __init__(self, action_dim: int = 1, steps: int = 20) -> None:
+        self.spec = EnvironmentSpec("reach", signature(action_dim + 1).observation, action_dim,
+                                    steps, 0.1, ("x",))
+        self._place, self._goal, self._steps = np.zeros(action_dim), 0.0, 0
+
+    def reset(self, seed: int) -> np.ndarray:
+        self._place = np.zeros(self.spec.action_dim)
+        self._goal = float(np.random.default_rng(seed).choice([-0.5, 0.5]))
+        self._steps = 0
+        return self._observed()
+
+    def _observed(self) -> np.ndarray:
+        return np.array([*self._place, self._goal], np.float32)
+
+    def step(self, action: np.ndarray) -> Step:
+        self._place = self._place + 0.1 * action
+        self._steps += 1
+        there = bool((np.abs(self._place - self._goal) < 0.1).all())
+        over = self._steps >= self.spec.max_episode_steps
+        return Step(self._observed(), float(there), there, over and not there, there)
+
+    def joint_positions(self) -> np.ndarray:
+        return self._place
+
+    def render(self, width: int, height: int) -> np.ndarray:
+        raise NotImplementedError("nobody looks at it")
+
+    def close(self) -> None:
+        pass
+
+
+def reached(policy: ChunkPolicy, run_seed: int, number: int, action_dim: int = 1) -> Episode:
+    """Return online episode ``number`` of a run in :class:`Reach`, acted by ``policy``."""
+    return run_episode(Reach(action_dim), policy, episode_seed(run_seed, number),
+                       episode_id(run_seed, number))
+
+
+def drawn_for(agent: Agent, phase: Phase, replay: Replay, generator: np.random.Generator) -> Any:
+    """Return what ``agent`` learns from in a phase: chunks of ``replay``, or a round of its own.
+
+    A round has two episodes of :class:`Reach`.
+    """
+    config = agent.config
+    if isinstance(agent, PPO) and phase is not Phase.CLONE:
+        policy = agent.policy(1, EXPLORE)
+        first = int(generator.integers(1000))
+        return agent.study([reached(policy, 0, first + n, agent.signature.action_dim)
+                            for n in range(2)])
+    return replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)

@@ -7,11 +7,13 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, random_episode, signature
+from learning_support import agent_for, drawn_for, random_episode, reached, signature
 
 from poco_ros.core.config import from_dict
+from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, ConfigError
 from poco_ros.learning.agents import AGENTS, Agent, Phase
+from poco_ros.learning.agents.ppo import PPO
 from poco_ros.learning.config import (
     ALGORITHMS,
     AgentConfig,
@@ -24,11 +26,13 @@ from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import load_preset
 
 SMALL = {"hidden_dim": 16, "num_layers": 2, "batch_size": 8, "flow_steps": 3, "num_candidates": 4,
-         "noise_hidden_dim": 16, "noise_layers": 2, "distillation_steps": 2, "num_critics": 3,
-         "random_steps": 12, "normalize_observations": True}
-EPISODES = [random_episode(n, 9 + n % 3, terminated=n % 2 == 0) for n in range(4)]
-DEMONSTRATIONS = [random_episode(100 + n, 10, terminated=True) for n in range(3)]
+         "noise_layers": 2, "distillation_steps": 2, "num_critics": 3,
+         "random_steps": 12, "normalize_observations": True, "round_episodes": 2, "epochs": 3,
+         "minibatch_size": 4, "warmup_rounds": 1, "noise_hidden_dim": 8}
+EPISODES = 4
+DEMONSTRATIONS = [random_episode(n, 10, terminated=True) for n in range(3)]
 
+ON_POLICY = [name for name, cls in AGENTS.items() if issubclass(cls, PPO)]
 every_algorithm = pytest.mark.parametrize("algorithm", list(ALGORITHMS))
 
 
@@ -44,12 +48,11 @@ def agent(algorithm: str, **settings: object) -> Agent:
 
 
 def update(subject: Agent, phase: Phase, times: int = 1) -> dict[str, torch.Tensor]:
-    """Update on random chunks of the demonstrations."""
-    config, metrics = subject.config, {}
+    """Update on random chunks of the demonstrations, or on rounds of the agent's own episodes."""
     replay = Replay(3, 2, 100, DEMONSTRATIONS)
-    generator = np.random.default_rng(1)
+    generator, metrics = np.random.default_rng(1), {}
     for _ in range(times):
-        drawn = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
+        drawn = drawn_for(subject, phase, replay, generator)
         metrics = subject.update(subject.tensors(drawn), phase)
     return metrics
 
@@ -119,23 +122,33 @@ def test_its_policy_acts_from_bytes_alone(algorithm: str, mode: str) -> None:
 
 @every_algorithm
 def test_a_trainer_resumes_it_to_the_bit(algorithm: str, tmp_path: object) -> None:
+    lag = 0 if algorithm in ON_POLICY else 1
     train = TrainConfig(offline_steps=3, offline_objective="bc", critic_warmup=8, utd=0.3,
-                        online_steps=30, replay_capacity=200)
+                        online_steps=30, replay_capacity=200, sync_lag=lag)
 
     def fresh() -> Trainer:
         return Trainer(small(algorithm), train, signature(3, 2, "task"), 4, DEMONSTRATIONS)
 
     def run(trainer: Trainer, updates: int) -> None:
-        for episode in EPISODES[trainer.episodes_added:]:
-            trainer.add_episode(episode)
-        while trainer.work_due() and trainer.updates < updates:
-            trainer.work()
+        """Let it act and learn in turn, until so many updates are done or all episodes are."""
+        while trainer.updates < updates:
+            number = trainer.episodes_added
+            if trainer.work_due():
+                trainer.work()
+            elif number < EPISODES:
+                policy = trainer.acting_policy(number)
+                assert policy is not None
+                made[number] = reached(policy, 4, number, 2)
+                trainer.add_episode(made[number])
+            else:
+                return
 
+    made: dict[int, Episode] = {}
     whole, part, again = fresh(), fresh(), fresh()
     run(whole, 1000)
     run(part, 11)
     part.save(str(tmp_path))
-    again.resume(str(tmp_path), EPISODES)
+    again.resume(str(tmp_path), [made[n] for n in range(part.episodes_added)])
     run(again, 1000)
     left, right = whole.agent.state(), again.agent.state()
     assert whole.updates == again.updates > 12
@@ -144,7 +157,7 @@ def test_a_trainer_resumes_it_to_the_bit(algorithm: str, tmp_path: object) -> No
     assert ours is not None and theirs is not None and ours.to_bytes() == theirs.to_bytes()
 
 
-@pytest.mark.parametrize("algorithm", ["poco", "bc", "qc", "dsrl"])
+@pytest.mark.parametrize("algorithm", ["poco", "bc", "qc", "dsrl", "dppo", "reinflow"])
 def test_an_algorithm_on_a_flow_starts_from_a_cloned_one(algorithm: str) -> None:
     source, subject = agent("bc").policy(1), agent(algorithm)
     subject.load_policy(source, "x.safetensors")

@@ -100,6 +100,36 @@ def test_kill_9_and_resume_is_the_same_run_bit_for_bit(whole_run: Path, preset: 
     assert all(a.to_bytes() == b.to_bytes() for a, b in zip(first, second, strict=True))
 
 
+@pytest.mark.parametrize("words", [
+    ["--algorithm", "dppo", "--sync-lag", "0", "--round-episodes", "3", "--minibatch-size", "8",
+     "--warmup-rounds", "0", "--online-steps", "140"],
+    ["--algorithm", "qc", "--sync-lag", "2", "--critic-warmup", "10"]], ids=["dppo", "qc"])
+def test_the_weights_do_not_depend_on_how_many_act_at_a_time(words: list[str], preset: Path,
+                                                             tmp_path: Path) -> None:
+    """One actor, or three that are ahead when the last step is made: the same run."""
+    found = []
+    for actors in ("1", "3"):
+        run = tmp_path / actors
+        poco("train", "--preset", preset, "--seed", "3", "--run-dir", run, "--eval-every", "0",
+             "--actors", actors, *words)
+        folder = RunFolder(run)
+        episodes = EpisodeStore(folder.episodes)
+        found.append((folder.load_policy("finetuned").to_bytes(),
+                      [episode.to_bytes() for episode in episodes]))
+    assert found[0] == found[1]
+    assert len(found[0][1]) == 5
+    rows = list(csv.DictReader((tmp_path / "1" / "metrics.csv").open()))
+    left_out = {row["ppo/left_out"] for row in rows if row.get("ppo/left_out")}
+    assert left_out == ({"0"} if "dppo" in words else set()), "every chunk could be followed"
+
+
+def test_a_lag_that_an_algorithm_cannot_have_is_refused(preset: Path, tmp_path: Path) -> None:
+    done = poco("train", "--preset", preset, "--algorithm", "reinflow", "--run-dir",
+                tmp_path / "run", check=False)
+    assert done.returncode == 2 and "Traceback" not in done.stderr
+    assert "set sync_lag to 0" in done.stderr
+
+
 def test_ctrl_c_saves_and_says_how_to_go_on(preset: Path, tmp_path: Path) -> None:
     run = tmp_path / "interrupted"
     process = subprocess.Popen(

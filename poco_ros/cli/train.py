@@ -143,32 +143,37 @@ class Interrupted:
 def train(session: TrainingRun, display: Display, interrupted: Interrupted) -> bool:
     """Run the stages to their end; False when interrupted.
 
-    Acting happens in a worker process while updates go on here, as far as ``sync_lag`` lets it.
+    Acting happens in worker processes while updates go on here, as far as ``sync_lag``, or a round
+    of an on-policy algorithm, lets it. Which weights an episode acts with follows from its number
+    alone, and one that would not have been begun if they ran in turn is dropped, so the result is
+    the same with any number of ``actors``.
     """
     trainer, seed = session.trainer, session.trainer.seed
+    config = session.preset.train
 
-    def work() -> None:
-        session.work()
-        display.show(standing(session))
-
-    with EpisodeWorkers(session.preset.task, 1) as workers:
-        while not interrupted.asked:
-            number = trainer.episodes_added
-            due = session.work_due()
+    def begin(workers: EpisodeWorkers) -> None:
+        """Begin the episodes whose weights are there."""
+        while workers.waiting < config.actors:
+            number = trainer.episodes_added + workers.waiting
             policy = trainer.acting_policy(number)
-            if trainer.environment_steps >= session.preset.train.online_steps or policy is None:
-                if not due:
-                    return True
-                work()
-                continue
+            if policy is None:
+                return
             workers.submit(EpisodeJob(policy.to_bytes(), episode_seed(seed, number),
                                       episode_id(seed, number)))
-            while not workers.ready(0.0 if session.work_due() else 0.2):
-                if interrupted.asked:
-                    return False  # the episode is run again, to the bit, when the run goes on
-                if session.work_due():
-                    work()
-            session.store_episode(workers.next_episode())
+
+    with EpisodeWorkers(session.preset.task, config.actors) as workers:
+        while not interrupted.asked:  # episodes that are out are run again, to the bit
+            due = session.work_due()
+            acting = trainer.environment_steps < config.online_steps
+            if acting:
+                begin(workers)
+            if acting and workers.waiting and workers.ready(0.0 if due else 0.2):
+                session.store_episode(workers.next_episode())
+            elif due:
+                session.work()
+                display.show(standing(session))
+            elif not (acting and workers.waiting):
+                return True
     return False
 
 

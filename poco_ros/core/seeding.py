@@ -7,7 +7,11 @@ the ROS graph, on any machine (numpy's Philox is defined bit for bit).
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
+
+_ID = re.compile(r"^ep-(\d+)-(\d{6,})$")
 
 
 def derive_seed(*parts: int) -> int:
@@ -24,6 +28,12 @@ def episode_seed(run_seed: int, episode_index: int) -> int:
 def episode_id(run_seed: int, episode_index: int) -> str:
     """Return the id of an online episode of a run; an attempt that is repeated has the same."""
     return f"ep-{run_seed}-{episode_index:06d}"
+
+
+def seed_of_episode(episode_id: str) -> int | None:
+    """Return the seed of the online episode with that id; None when no run of ours gave the id."""
+    found = _ID.match(episode_id)
+    return None if found is None else episode_seed(int(found[1]), int(found[2]))
 
 
 def evaluation_seed(run_seed: int, episode_index: int) -> int:

@@ -9,10 +9,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from poco_ros.core.config import setting, settings_of
 from poco_ros.core.errors import ConfigError
+
+FLOW, DIFFUSION, CONSISTENCY = "flow", "diffusion", "consistency"
+GENERATIVE = (FLOW, DIFFUSION, CONSISTENCY)
+"""Generative models of chunks; a policy of that kind acts with one sample of it."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +65,35 @@ class AgentConfig:
 class GenerativeConfig(AgentConfig):
     """An agent whose actor is a generative policy with a supervised loss a sample."""
 
-    flow_steps: int = setting(10, "Euler steps from noise to action when acting", minimum=1,
-                              maximum=1000)
+    NEEDS_FLOW: ClassVar[bool] = False
+    """Whether the algorithm works on the map from noise to chunk that a flow alone has."""
+
+    policy: str = setting(
+        FLOW, "the actor's model: a flow, a diffusion model, or a consistency model that is"
+        " distilled from a flow in the same run", choices=GENERATIVE)
+    flow_steps: int = setting(
+        10, "steps from noise to action when acting: Euler's of a flow, the sampler's of a"
+        " diffusion model, the teacher's of a consistency model", minimum=1, maximum=1000)
     target_flow_steps: int = setting(
-        0, "Euler steps for the next action of the TD target; 0 = flow_steps", minimum=0,
+        0, "such steps for the next action of the TD target; 0 = flow_steps", minimum=0,
         maximum=1000)
+    diffusion_steps: int = setting(100, "diffusion: steps of the noise schedule", minimum=1,
+                                   maximum=10_000)
+    diffusion_sampler: str = setting(
+        "ddim", "diffusion: ddim adds no noise on the way back, ddpm does",
+        choices=("ddim", "ddpm"))
+    consistency_steps: int = setting(3, "consistency: jumps from noise to action", minimum=1,
+                                     maximum=100)
+
+    def __post_init__(self) -> None:
+        if self.NEEDS_FLOW and self.policy != FLOW:
+            raise ConfigError(f"policy: {self.algorithm} works on the map from noise to chunk,"
+                              f" which only a flow has, not {self.policy!r}; set policy to"
+                              f" {FLOW}, or choose poco, qc or bc")
 
     @property
     def steps_for_targets(self) -> int:
-        """Euler steps used for the next action in the TD target."""
+        """Sampling steps used for the next action in the TD target."""
         return self.target_flow_steps or self.flow_steps
 
 
@@ -102,18 +126,19 @@ class PocoConfig(GenerativeConfig):
         0.0, "leave candidates out of the weighted loss when their weight is below this",
         minimum=0.0, maximum=1.0)
     candidate_flow_steps: int = setting(
-        0, "Euler steps for candidates; 0 = flow_steps", minimum=0, maximum=1000)
+        0, "sampling steps for candidates; 0 = flow_steps", minimum=0, maximum=1000)
     posterior_batch: int = setting(
         0, "states of the batch for which candidates are drawn; 0 = all", minimum=0)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.posterior_batch > self.batch_size:
             raise ConfigError(f"posterior_batch {self.posterior_batch} is larger than batch_size"
                               f" {self.batch_size}; lower it, or 0 for all states")
 
     @property
     def steps_for_candidates(self) -> int:
-        """Euler steps used when candidates are drawn."""
+        """Sampling steps used when candidates are drawn."""
         return self.candidate_flow_steps or self.flow_steps
 
 
@@ -128,6 +153,8 @@ class QCConfig(GenerativeConfig):
 @dataclass(frozen=True)
 class QCFQLConfig(GenerativeConfig):
     """Flow Q-learning over chunks: a one-step actor distilled from the flow (arXiv 2502.02538)."""
+
+    NEEDS_FLOW = True
 
     algorithm: str = setting("qc_fql", "learning algorithm")
     alpha: float = setting(300.0, "weight of the distillation beside the mean Q", minimum=0.0)
@@ -179,6 +206,8 @@ class RLPDConfig(RLPDACConfig):
 class DSRLConfig(GenerativeConfig):
     """Diffusion steering, noise-aliased: SAC on the flow's initial noise (arXiv 2506.15799)."""
 
+    NEEDS_FLOW = True
+
     algorithm: str = setting("dsrl", "learning algorithm")
     noise_hidden_dim: int = setting(2048, "width of the noise actor and of both critics",
                                     minimum=1)
@@ -194,9 +223,79 @@ class DSRLConfig(GenerativeConfig):
                                 minimum=0)
 
 
+@dataclass(frozen=True)
+class PPOConfig(GenerativeConfig):
+    """What DPPO and ReinFlow share: rounds of episodes, PPO along the way from noise to a chunk.
+
+    Rounds decide how much is learned: ``utd``, ``warmup_utd``, ``critic_warmup`` and
+    ``replay_capacity`` of the schedule have no meaning here. ``sync_lag`` must be 0.
+    """
+
+    NEEDS_FLOW = True
+
+    gamma: float = setting(0.999, "discount a chunk", minimum=0.0, maximum=1.0)
+    round_episodes: int = setting(20, "whole episodes that act with one policy before it learns",
+                                  minimum=1)
+    epochs: int = setting(10, "passes over a round", minimum=1)
+    minibatch_size: int = setting(750, "chunks in an update of a round", minimum=2)
+    warmup_rounds: int = setting(2, "first rounds, of which only the value learns", minimum=0)
+    gae_lambda: float = setting(0.95, "lambda of the generalised advantages", minimum=0.0,
+                                maximum=1.0)
+    actor_lr: float = setting(1e-5, "learning rate of the actor in the online stage",
+                              minimum=0.0)
+    value_lr: float = setting(1e-3, "learning rate of the value", minimum=0.0)
+    clip: float = setting(0.01, "how far a ratio may go from 1", minimum=0.0)
+    target_kl: float = setting(
+        1.0, "a round ends when an update finds the policy farther than this from the one that"
+        " acted; 0 = never", minimum=0.0)
+    scale_rewards: bool = setting(
+        True, "divide rewards by the running deviation of their discounted sum")
+    noise_clip: float = setting(3.0, "noise of a step is kept within so many deviations",
+                                minimum=0.0)
+
+
+@dataclass(frozen=True)
+class DPPOConfig(PPOConfig):
+    """Diffusion policy policy optimisation, on a flow (arXiv 2409.00588)."""
+
+    algorithm: str = setting("dppo", "learning algorithm")
+    noise_std: float = setting(0.1, "deviation of the noise of each step", minimum=1e-6)
+    clip_base: float = setting(0.001, "clip of the first step; that of the last is clip",
+                               minimum=0.0)
+    clip_rate: float = setting(3.0, "how sharply the clip grows along the way", minimum=1e-6)
+    denoising_gamma: float = setting(
+        0.99, "discount of the advantage a step, backwards from the chunk", minimum=0.0,
+        maximum=1.0)
+
+
+@dataclass(frozen=True)
+class ReinFlowConfig(PPOConfig):
+    """PPO on a flow with learned noise (arXiv 2505.22094)."""
+
+    algorithm: str = setting("reinflow", "learning algorithm")
+    actor_lr: float = setting(2e-5, "learning rate of the actor in the online stage",
+                              minimum=0.0)
+    value_lr: float = setting(6.5e-4, "learning rate of the value", minimum=0.0)
+    target_kl: float = setting(
+        0.01, "a round ends when an update finds the policy farther than this from the one that"
+        " acted; 0 = never", minimum=0.0)
+    noise_min: float = setting(0.08, "least deviation of the noise of a step", minimum=1e-6)
+    noise_max: float = setting(0.14, "largest deviation of the noise of a step", minimum=1e-6)
+    noise_hidden_dim: int = setting(256, "width of the noise's network", minimum=1)
+    noise_layers: int = setting(3, "hidden layers of the noise's network", minimum=1, maximum=32)
+    entropy_weight: float = setting(0.01, "weight of the entropy bonus", minimum=0.0)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.noise_min > self.noise_max:
+            raise ConfigError(f"noise_min {self.noise_min:g} is larger than noise_max"
+                              f" {self.noise_max:g}; swap them")
+
+
 ALGORITHMS: dict[str, type[AgentConfig]] = {
     cls().algorithm: cls for cls in (PocoConfig, BCConfig, QCConfig, QCFQLConfig, FQLConfig,
-                                     RLPDACConfig, RLPDConfig, DSRLConfig)}
+                                     RLPDACConfig, RLPDConfig, DSRLConfig, DPPOConfig,
+                                     ReinFlowConfig)}
 """Name of an algorithm -> its settings class; ``learning.agents`` has the agent of each."""
 DEFAULT_ALGORITHM = "poco"
 
@@ -243,6 +342,10 @@ class TrainConfig:
     eval_episodes: int = setting(50, "episodes of an evaluation", minimum=1)
     checkpoint_every: int = setting(10_000, "updates between checkpoints", minimum=1)
     log_every: int = setting(100, "updates averaged into a row of metrics.csv", minimum=1)
+    actors: int = setting(
+        1, "poco train: episodes that run at the same time, as far as the algorithm lets them"
+        " (sync_lag + 1, or those of a round); the result is the same with any number",
+        minimum=1, maximum=256)
     threads: int = setting(1, "threads of torch; more than one hurts on a busy machine",
                            minimum=1)
     device: str = setting("cpu", "torch device: cpu, cuda, cuda:1, ...")

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812
 
-from poco_ros.learning.fast_linear import FastLinear, activate
+from poco_ros.learning.config import FLOW
+from poco_ros.learning.fast_linear import activate
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
-from poco_ros.learning.networks import Fuse, block_rows, linear_layers, mlp_layers
+from poco_ros.learning.networks import ChunkField, Fuse, linear_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,27 +35,25 @@ class FlowNoise:
                    torch.rand(len(chunks), 1, generator=generator, device=chunks.device))
 
 
-class FlowField(GenerativePolicy):
-    """v(s, a_m, m): the velocity that carries noise a_0 to an action a_1. An MLP, no LayerNorm.
+class FlowField(ChunkField, GenerativePolicy):
+    """v(s, a_m, m): the velocity that carries noise a_0 to an action a_1."""
 
-    Observations are normalised already. Chunks are flat: (B, C) with C = T * A.
-    """
+    kind = FLOW
 
     def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
                  activation: str, steps: int) -> None:
-        super().__init__()
-        self.observation_size, self.chunk_size = observation_size, chunk_size
-        self.hidden_dim, self.activation, self.steps = hidden_dim, activation, steps
-        self.layers = mlp_layers(observation_size + chunk_size + 1, hidden_dim, num_layers,
-                                 chunk_size)
+        super().__init__(observation_size, chunk_size, hidden_dim, num_layers, activation)
+        self.steps = steps
+
+    @property
+    def options(self) -> dict[str, float | str]:
+        """Euler steps with which it acts."""
+        return {"flow_steps": self.steps}
 
     def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
         """Return velocities (B, C) for (B, O), (B, C) and flow times (B, 1) in [0, 1]."""
         with self.products(chunks.device):
-            x = torch.cat((observations, chunks, times), dim=1)
-            for layer in self.layers[:-1]:
-                x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
-            return self.layers[-1](x)
+            return super().forward(observations, chunks, times)
 
     def losses(self, observations: Tensor, chunks: Tensor, generator: torch.Generator,
                valid: Tensor | None = None) -> Tensor:
@@ -71,33 +70,17 @@ class FlowField(GenerativePolicy):
     def carry(self, observations: Tensor, noise: Tensor, steps: int = 0) -> Tensor:
         """Return chunks (B, N, C) in [-1, 1] for (B, O) and noise a_0 (B, N, C).
 
-        ``steps`` Euler steps of a <- a + v / steps. The part of the first layer that sees the
-        observation is computed once a state, not once a candidate and step.
+        ``steps`` Euler steps of a <- a + v / steps.
         """
         steps = steps or self.steps
-        batch, candidates, size = noise.shape
         if self.whole or noise.device.type != "cpu":
             return self._carry_whole(observations, noise, steps)
-        first, *hidden_layers, last = linear_layers(self.layers)
-        w_observation, w_chunk, w_time = first.weight.split((self.observation_size, size, 1),
-                                                            dim=1)
-        fixed = torch.addmm(first.bias, observations, w_observation.t())
-        enter = FastLinear(w_chunk, None)
-        hidden = [FastLinear(layer.weight, layer.bias, self.activation)
-                  for layer in hidden_layers]
-        leave = FastLinear(last.weight, last.bias)
-        moved = noise.reshape(batch * candidates, size).clone()
-        states = max(1, block_rows(self.hidden_dim) // candidates)
-        for begin in range(0, batch, states):
-            base = fixed[begin:begin + states].repeat_interleave(candidates, dim=0)
-            block = moved[begin * candidates:(begin + states) * candidates]
-            for index in range(steps):
-                x = enter(block).add_(base).add_(w_time.t(), alpha=index / steps)
-                x = activate(x, self.activation, in_place=True)
-                for layer in hidden:
-                    x = layer(x)
-                block.add_(leave(x), alpha=1.0 / steps)
-        return moved.clamp_(-1.0, 1.0).view(batch, candidates, size)
+
+        def euler(index: int, block: Tensor, velocities: Tensor) -> None:
+            block.add_(velocities, alpha=1.0 / steps)
+
+        times = [index / steps for index in range(steps)]
+        return self.walk(observations, noise, times, euler).clamp_(-1.0, 1.0)
 
     def _carry_whole(self, observations: Tensor, noise: Tensor, steps: int) -> Tensor:
         dtype = self.product_dtype or noise.dtype

@@ -1,7 +1,7 @@
 """What POCO asks of a policy: samples, and a supervised loss a sample. Nothing else.
 
-No likelihood, no score, no gradient through the sampler: a flow, a diffusion model or a
-consistency model is one class with these two methods.
+No likelihood, no score, no gradient through the sampler: a flow (``flow``), a diffusion model
+(``diffusion``) or a consistency model (``consistency``) is one class with these two methods.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from contextlib import AbstractContextManager
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +34,13 @@ class GenerativePolicy(nn.Module, ABC):
         if self.product_dtype is None:
             return contextlib.nullcontext()
         return torch.autocast(device.type, self.product_dtype, cache_enabled=False)
+    kind: ClassVar[str]
+    """Of what a policy that acts with one sample is called; see ``learning.policies``."""
+
+    @property
+    @abstractmethod
+    def options(self) -> dict[str, float | str]:
+        """What that policy must know besides the weights; see ``PolicySpec.options``."""
 
     @abstractmethod
     def sample(self, observations: Tensor, count: int, generator: torch.Generator,

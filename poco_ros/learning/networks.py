@@ -1,4 +1,4 @@
-"""Networks that the algorithms share: MLPs and the ensemble of chunk critics.
+"""Networks that the algorithms share: MLPs, fields over chunks, the ensemble of chunk critics.
 
 The critics, like the flow field, have a training form, for autograd, and two forms without
 gradients. On the CPU all candidates are done in blocks: at the paper's size they are 8,192 rows,
@@ -10,7 +10,7 @@ opposite, one big batch with all members side by side; that is the form ``whole`
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 
 import torch
@@ -57,6 +57,59 @@ class Mlp(nn.Module):
         for layer in self.layers[:-1]:
             x = activate(layer(x), self.activation)
         return self.layers[-1](x)
+
+
+class ChunkField(nn.Module):
+    """An MLP of observation, flat chunk and time that gives a flat chunk. No LayerNorm.
+
+    Observations are normalised already. Chunks are flat: (B, C) with C = T * A.
+    """
+
+    def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
+                 activation: str) -> None:
+        super().__init__()
+        self.observation_size, self.chunk_size = observation_size, chunk_size
+        self.hidden_dim, self.activation = hidden_dim, activation
+        self.layers = mlp_layers(observation_size + chunk_size + 1, hidden_dim, num_layers,
+                                 chunk_size)
+
+    def forward(self, observations: Tensor, chunks: Tensor, times: Tensor) -> Tensor:
+        """Return (B, C) for (B, O), (B, C) and times (B, 1) in [0, 1]."""
+        x = torch.cat((observations, chunks, times), dim=1)
+        for layer in self.layers[:-1]:
+            x = activate(layer(x), self.activation, in_place=not torch.is_grad_enabled())
+        return self.layers[-1](x)
+
+    @torch.no_grad()
+    def walk(self, observations: Tensor, chunks: Tensor, times: Sequence[float],
+             step: Callable[[int, Tensor, Tensor], object]) -> Tensor:
+        """Lead chunks (B, N, C) of observations (B, O) through ``times``; return where they end.
+
+        ``step(index, block, output)`` moves a block of chunks (rows, C) in place, by the field's
+        output (rows, C) for it at ``times[index]``. Blocks fit the cache, and the part of the
+        first layer that sees the observation is computed once a state, not once a chunk and step.
+        """
+        batch, count, size = chunks.shape
+        first, *hidden_layers, last = linear_layers(self.layers)
+        w_observation, w_chunk, w_time = first.weight.split((self.observation_size, size, 1),
+                                                            dim=1)
+        fixed = torch.addmm(first.bias, observations, w_observation.t())
+        enter = FastLinear(w_chunk, None)
+        hidden = [FastLinear(layer.weight, layer.bias, self.activation)
+                  for layer in hidden_layers]
+        leave = FastLinear(last.weight, last.bias)
+        moved = chunks.reshape(batch * count, size).clone()
+        states = max(1, block_rows(self.hidden_dim) // count)
+        for begin in range(0, batch, states):
+            base = fixed[begin:begin + states].repeat_interleave(count, dim=0)
+            block = moved[begin * count:(begin + states) * count]
+            for index, time in enumerate(times):
+                x = enter(block).add_(base).add_(w_time.t(), alpha=time)
+                x = activate(x, self.activation, in_place=True)
+                for layer in hidden:
+                    x = layer(x)
+                step(index, block, leave(x))
+        return moved.view(batch, count, size)
 
 
 class TanhGaussian(nn.Module):
@@ -190,3 +243,25 @@ class ChunkCritic(nn.Module):
         """Have the element-wise work of both forms that a GPU uses compiled."""
         self.forward = compiled(self.forward)  # type: ignore[method-assign]
         self._behind = compiled(self._behind)  # type: ignore[method-assign]
+
+class Value(nn.Module):
+    """V(s): an MLP with LayerNorm after each activation, as the critics.
+
+    A time limit is bootstrapped from a state that lies behind all that the value was fitted to,
+    and a plain MLP goes on rising there: its targets then rise with it, without end. LayerNorm
+    keeps it bounded.
+    """
+
+    def __init__(self, observation_size: int, hidden_dim: int, num_layers: int,
+                 activation: str) -> None:
+        super().__init__()
+        self.activation = activation
+        self.layers = mlp_layers(observation_size, hidden_dim, num_layers, 1)
+        self.norms = nn.ModuleList(nn.LayerNorm(hidden_dim) for _ in range(num_layers))
+
+    def forward(self, observations: Tensor) -> Tensor:
+        """Return V (B,) for observations (B, O)."""
+        x = observations
+        for layer, norm in zip(self.layers, self.norms, strict=False):
+            x = norm(activate(layer(x), self.activation))
+        return self.layers[-1](x).squeeze(1)

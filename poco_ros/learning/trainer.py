@@ -26,6 +26,8 @@ from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.policies import Policy, Signature, make_policy
 from poco_ros.learning.updater import DivergedError
 
+EXPERIENCE = "experience."
+"""Prefix of the experience's tensors in a checkpoint."""
 MINIMUM_STD = 1e-4
 """An observation entry that varies less than this in the demonstrations is left unscaled."""
 
@@ -48,7 +50,7 @@ class Trainer:
                             " demonstrations; make some (poco data) or set offline_steps to 0")
         self.agent_config, self.config, self.signature, self.seed = agent, train, signature, seed
         self.agent = make_agent(agent, signature, seed, train.device)
-        self.experience = self.agent.EXPERIENCE(signature, agent, train, demonstrations)
+        self.experience = self.agent.experience(train, demonstrations)
         self.demonstrations_digest = digest(demonstrations)
         self.generator = np.random.Generator(np.random.PCG64(seed))
         self.updater = make_updater(self.agent, self.experience, train, self.generator)
@@ -90,7 +92,7 @@ class Trainer:
             return "offline"
         if self.finished:
             return "finished"
-        return "warmup" if self.online_updates < self.config.critic_warmup else "online"
+        return "online" if self.experience.warm(self.online_updates) else "warmup"
 
     @property
     def finished(self) -> bool:
@@ -141,20 +143,20 @@ class Trainer:
         return True
 
     def _ingest(self, episode: Episode) -> None:
-        """Let an episode into the replay; one that is not trainable only counts."""
-        if episode.trainable:
-            self.experience.add(episode)
-            self.steps_ingested += len(episode)
+        """Let an episode into the experience; one that is not trainable only counts."""
+        self.experience.add(episode)
+        self.steps_ingested += len(episode) if episode.trainable else 0
         self.episodes_ingested += 1
 
     def _finish_round(self) -> None:
         """All updates of the episodes in the replay are done: these weights may act."""
         self.episodes_trained, self.steps_trained = self.episodes_ingested, self.steps_ingested
-        if self.episodes_trained not in self._acting:
+        learned = self.episodes_trained
+        if learned not in self._acting and self.experience.acted_with(learned):
             self.updater.check()
-            self._acting[self.episodes_trained] = self.agent.exploring_policy(
+            self._acting[learned] = self.agent.exploring_policy(
                 self.updates + 1, self.steps_trained)
-            oldest = self.experience.acts_after(self.episodes_trained)
+            oldest = self.experience.acts_after(learned)
             self._acting = {k: p for k, p in self._acting.items() if k >= oldest}
 
     def acting_policy(self, episode: int) -> Policy | None:
@@ -180,13 +182,14 @@ class Trainer:
             clone = self.config.offline_objective == "bc"
             phase = Phase.CLONE if clone else Phase.FULL
         else:
-            warm = self.online_updates >= self.config.critic_warmup
+            warm = self.experience.warm(self.online_updates)
             phase = Phase.FULL if warm else Phase.CRITIC
         metrics = self.updater.update(phase, self.updates + 1)
         if offline:
             self.offline_updates += 1
         else:
             self.online_updates += 1
+        self.experience.learned(metrics)
         return metrics
 
     def late_metrics(self) -> dict[str, float]:
@@ -242,6 +245,8 @@ class Trainer:
             raise DivergedError(f"not saved: {strange[0]} is not finite after update"
                                 f" {self.updates}; the last checkpoint is whole: resume from it"
                                 " with a lower lr")
+        tensors |= {f"{EXPERIENCE}{name}": value
+                    for name, value in self.experience.state().items()}
         for k, policy in self._acting.items():
             tensors |= {f"acting.{k}.{name}": torch.from_numpy(value)
                         for name, value in policy.tensors.items()}
@@ -262,18 +267,20 @@ class Trainer:
         words = saved.words
         acting = {int(k): self._acting_from(saved, k) for k in words["acting"]}
         self.agent.load_state({name: value for name, value in saved.tensors.items()
-                               if not name.startswith("acting.")}, saved.source)
+                               if not name.startswith(("acting.", EXPERIENCE))}, saved.source)
         self.updater.forget()
         self._acting = acting
         self.generator.bit_generator.state = words["generator"]
         self.offline_updates, self.online_updates = (words["offline_updates"],
                                                      words["online_updates"])
         count = words["episodes_ingested"]
-        for episode in episodes[:count]:
-            self._ingest(episode)
-        unfinished = len(episodes[count - 1]) if count and self._owed else 0
-        self.episodes_trained = count - 1 if unfinished else count
-        self.steps_trained = self.steps_ingested - unfinished
+        self.experience.restore(episodes[:count], {
+            name.removeprefix(EXPERIENCE): value for name, value in saved.tensors.items()
+            if name.startswith(EXPERIENCE)}, saved.source)
+        steps = [len(episode) if episode.trainable else 0 for episode in episodes[:count]]
+        self.episodes_ingested, self.steps_ingested = count, sum(steps)
+        done = count - 1 if count and self._owed else count
+        self.episodes_trained, self.steps_trained = done, sum(steps[:done])
         for episode in episodes[count:]:
             self.add_episode(episode)
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from poco_ros.learning.agents.base import Agent, Batch, Phase
 from poco_ros.learning.agents.bc import BehaviourCloning
+from poco_ros.learning.agents.dppo import DPPO
 from poco_ros.learning.agents.dsrl import DSRL
 from poco_ros.learning.agents.fql import FlowQLearning
 from poco_ros.learning.agents.poco import Poco
 from poco_ros.learning.agents.qc import QChunking
+from poco_ros.learning.agents.reinflow import ReinFlow
 from poco_ros.learning.agents.rlpd import RLPD
 from poco_ros.learning.config import AgentConfig
 from poco_ros.learning.policies import Signature
 
 AGENTS: dict[str, type[Agent]] = {
     "poco": Poco, "bc": BehaviourCloning, "qc": QChunking, "qc_fql": FlowQLearning,
-    "fql": FlowQLearning, "rlpd_ac": RLPD, "rlpd": RLPD, "dsrl": DSRL}
+    "fql": FlowQLearning, "rlpd_ac": RLPD, "rlpd": RLPD, "dsrl": DSRL, "dppo": DPPO,
+    "reinflow": ReinFlow}
 """``algorithm`` of a settings class in ``learning.config`` -> what learns by it."""
 
 

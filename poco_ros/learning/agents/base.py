@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -16,8 +16,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError
-from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.experience import Experience, ReplayExperience
 from poco_ros.learning.policies import (
     EVALUATE,
@@ -83,8 +84,6 @@ class Agent(ABC):
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     """Every metric that :meth:`update` may report."""
-    EXPERIENCE: ClassVar[type[Experience]] = ReplayExperience
-    """From which episodes it learns, and how often."""
     STARTS_FROM: ClassVar[tuple[str, ...]] = ("actor",)
     """Networks that a policy must bring if the online stage is to begin from it."""
     static_shapes = False
@@ -107,13 +106,14 @@ class Agent(ABC):
     def build(self) -> None:  # noqa: B027
         """Make networks and optimisers; called with torch seeded."""
 
-    def adam(self, module: torch.nn.Module) -> torch.optim.Adam:
-        """Return an Adam of its own for ``module``.
+    def adam(self, module: torch.nn.Module, lr: float | None = None) -> torch.optim.Adam:
+        """Return an Adam of its own for ``module``; its learning rate is ``lr`` or ``config.lr``.
 
         Optimisers are never shared: a step count that advanced for one network makes the first
         updates of another several times too large.
         """
-        return torch.optim.Adam(module.parameters(), lr=self.config.lr, fused=True)
+        rate = self.config.lr if lr is None else lr
+        return torch.optim.Adam(module.parameters(), lr=rate, fused=True)
 
     @staticmethod
     def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
@@ -130,12 +130,21 @@ class Agent(ABC):
         """Return the optimisers by the name of the network that they drive."""
         return {}
 
-    def tensors(self, drawn: Any) -> Batch:
-        """Return what :attr:`EXPERIENCE` has drawn as tensors, observations normalised."""
+    def experience(self, train: TrainConfig, demonstrations: Sequence[Episode]) -> Experience:
+        """Return from which episodes it learns and how often, with ``demonstrations`` alone in it.
+
+        Raises:
+            DataError: a demonstration has other sizes.
+            ConfigError: the schedule asks for what the algorithm cannot do.
+        """
+        return ReplayExperience(self.signature, self.config, train, demonstrations)
+
+    def tensors(self, drawn: Any) -> Any:
+        """Return what its experience has drawn as tensors, observations normalised."""
         return Batch.of(drawn, self.mean, self.std)
 
     @abstractmethod
-    def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
+    def update(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
         """Do one gradient update; return scalar metrics by name, as tensors without gradient."""
 
     # -- acting -------------------------------------------------------------------------------
@@ -148,7 +157,7 @@ class Agent(ABC):
     def policy_spec(self) -> PolicySpec:
         """Return what the policy is that acts; see :meth:`spec_of`."""
 
-    def spec_of(self, kind: str, **options: float) -> PolicySpec:
+    def spec_of(self, kind: str, **options: float | str) -> PolicySpec:
         """Return the specification of a policy of ``kind`` with this agent's sizes."""
         config, signature = self.config, self.signature
         return PolicySpec(kind, signature.task, signature.observation, signature.action_dim,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from poco_ros.learning.agents.base import Batch, Phase
-from poco_ros.learning.agents.parts import WithFlow
+from poco_ros.learning.agents.parts import WithGenerative
 
 
-class BehaviourCloning(WithFlow):
+class BehaviourCloning(WithGenerative):
     """Clones whatever the replay holds. In the critic phase there is nothing to do."""
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:

@@ -12,45 +12,70 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from poco_ros.core.errors import CheckpointError
 from poco_ros.learning.agents.base import Agent, Batch
-from poco_ros.learning.config import GenerativeConfig
+from poco_ros.learning.config import CONSISTENCY, DIFFUSION, GenerativeConfig
+from poco_ros.learning.consistency import ConsistencyModel
+from poco_ros.learning.diffusion import DiffusionField
 from poco_ros.learning.flow import FlowField
+from poco_ros.learning.generative import GenerativePolicy
 from poco_ros.learning.networks import ChunkCritic
-from poco_ros.learning.policies import PolicySpec
+from poco_ros.learning.policies import Policy, PolicySpec
 
 CRITIC_METRICS = ("critic/loss", "critic/q", "critic/target")
 
 
-class WithFlow(Agent):
-    """An agent with a flow policy that can be cloned from data."""
+class WithGenerative(Agent):
+    """An agent with a generative policy that can be cloned from data."""
 
     config: GenerativeConfig
+    actor: GenerativePolicy
     METRICS: ClassVar[tuple[str, ...]] = ("actor/clone_loss",)
 
     def build(self) -> None:
-        """Add the flow field and its optimiser."""
+        """Add the actor and its optimiser."""
         super().build()
-        config = self.config
-        self.actor = FlowField(self.signature.observation.size, self.chunk_size,
-                               config.hidden_dim, config.num_layers, config.activation,
-                               config.flow_steps).to(self.device)
+        self.actor = self.make_actor().to(self.device)
         self.actor_optimizer = self.adam(self.actor)
 
+    def make_actor(self) -> GenerativePolicy:
+        """Return a fresh model of the kind ``config.policy``."""
+        config = self.config
+        sizes = (self.signature.observation.size, self.chunk_size, config.hidden_dim,
+                 config.num_layers)
+        if config.policy == DIFFUSION:
+            return DiffusionField(*sizes, config.activation, config.flow_steps,
+                                  config.diffusion_steps, config.diffusion_sampler)
+        if config.policy == CONSISTENCY:
+            return ConsistencyModel(*sizes, config.activation, config.flow_steps,
+                                    config.consistency_steps)
+        return FlowField(*sizes, config.activation, config.flow_steps)
+
     def modules(self) -> dict[str, torch.nn.Module]:
-        """Add the flow field."""
+        """Add the actor."""
         return super().modules() | {"actor": self.actor}
 
     def optimizers(self) -> dict[str, torch.optim.Optimizer]:
-        """Add the flow field's."""
+        """Add the actor's."""
         return super().optimizers() | {"actor": self.actor_optimizer}
 
     def acting_modules(self) -> dict[str, torch.nn.Module]:
-        """The flow field."""
+        """The actor."""
         return {"actor": self.actor}
 
     def policy_spec(self) -> PolicySpec:
-        """A flow policy: one sample acts."""
-        return self.spec_of("flow", flow_steps=self.config.flow_steps)
+        """One sample acts."""
+        return self.spec_of(self.actor.kind, **self.actor.options)
+
+    def load_policy(self, policy: Policy, source: str) -> None:
+        """Take over the actor too; a model of another kind is refused."""
+        ours, theirs = self.policy_spec(), policy.spec
+        mine, yours = ((spec.generative, spec.options.get("diffusion_steps", 0))
+                       for spec in (ours, theirs))
+        if mine != yours:
+            raise CheckpointError(
+                f"{source}: weights of another model: {_model(*yours)} (expected {_model(*mine)})")
+        super().load_policy(policy, source)
 
     def clone_losses(self, batch: Batch) -> Tensor:
         """Return the supervised loss (B,) of the batch's own chunks, masked by validity."""
@@ -61,6 +86,17 @@ class WithFlow(Agent):
         loss = self.clone_losses(batch).mean()
         self.descend(self.actor_optimizer, loss)
         return {"actor/clone_loss": loss.detach()}
+
+
+def _model(kind: str, diffusion_steps: float | str) -> str:
+    return f"{kind} of {diffusion_steps} diffusion_steps" if diffusion_steps else kind
+
+
+class WithFlow(WithGenerative):
+    """An agent whose generative policy is a flow, and that works on its map from noise to chunk.
+    """
+
+    actor: FlowField
 
 
 class WithCritic(Agent):

@@ -1,13 +1,14 @@
 """POCO: posterior optimisation with a clipped objective (arXiv 2604.01860).
 
-E-step: for each state draw N candidate chunks from the current flow and weigh them,
-``w_i = softmax_i(Q(s, a_i) / eta)``, without gradient. M-step: fit the flow to the weighted
+E-step: for each state draw N candidate chunks from the current policy and weigh them,
+``w_i = softmax_i(Q(s, a_i) / eta)``, without gradient. M-step: fit the policy to the weighted
 candidates with a loss that is clipped at zeta, beside behaviour cloning on the data::
 
-    L = mean_s [ flow(s, a) + beta * sum_i w_i * min(flow(s, a_i), zeta) ]
+    L = mean_s [ loss(s, a) + beta * sum_i w_i * min(loss(s, a_i), zeta) ]
 
-A candidate whose flow loss exceeds zeta is far from what the policy does; the clip takes its
-gradient away, so a false peak of the critic cannot drag the policy there.
+The policy is a flow in the publication; any generative model will do that can be sampled and has a
+supervised loss a sample. A candidate whose loss exceeds zeta is far from what the policy does; the
+clip takes its gradient away, so a false peak of the critic cannot drag the policy there.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ import torch
 from torch import Tensor
 
 from poco_ros.learning.agents.base import Batch, Phase
-from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow, mean_q
+from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithGenerative, mean_q
 from poco_ros.learning.config import PocoConfig
 
 
@@ -39,12 +40,13 @@ def clip_loss(losses: Tensor, zeta: float) -> Tensor:
     return losses if zeta == 0.0 else losses.clamp(max=zeta)
 
 
-class Poco(WithCritic, WithFlow):
+class Poco(WithCritic, WithGenerative):
     """See the module. Actor and critic have optimisers of their own."""
 
     config: PocoConfig
-    METRICS = (*WithFlow.METRICS, *CRITIC_METRICS, "poco/posterior_loss", "poco/unclipped_loss",
-               "poco/clip_fraction", "poco/effective_candidates", "poco/q_gain", "poco/q_spread")
+    METRICS = (*WithGenerative.METRICS, *CRITIC_METRICS, "poco/posterior_loss",
+               "poco/unclipped_loss", "poco/clip_fraction", "poco/effective_candidates",
+               "poco/q_gain", "poco/q_spread")
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Update critic and target (CRITIC, FULL) and actor (CLONE, FULL)."""
@@ -75,7 +77,7 @@ class Poco(WithCritic, WithFlow):
         return metrics
 
     def posterior_loss(self, observations: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """Return mean_s sum_i w_i min(flow loss_i, zeta) for observations (B, O), and metrics."""
+        """Return mean_s sum_i w_i min(loss_i, zeta) for observations (B, O), and metrics."""
         config = self.config
         candidates, weights, q = self.weighted_candidates(observations)
         batch, count, _ = candidates.shape

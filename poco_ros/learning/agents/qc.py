@@ -1,9 +1,9 @@
-"""Q-chunking (arXiv 2507.07969): the best of N candidates of a cloned flow.
+"""Q-chunking (arXiv 2507.07969): the best of N candidates of a cloned policy, there a flow.
 
-The flow clones all data, demonstrations and online episodes alike; the critic chooses among its
+The policy clones all data, demonstrations and online episodes alike; the critic chooses among its
 samples, both when acting and for the action of the TD target::
 
-    a*(s) = argmax_i mean_e Q_e(s, a_i),   a_1..a_N ~ flow(s)
+    a*(s) = argmax_i mean_e Q_e(s, a_i),   a_1..a_N ~ policy(s)
     y     = sum_k gamma^k r + gamma^n * mean_e Q'_e(s', a*(s'))
 """
 
@@ -13,26 +13,28 @@ import torch
 from torch import Tensor
 
 from poco_ros.learning.agents.base import Batch, Phase
-from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow, mean_q
-from poco_ros.learning.config import QCConfig
+from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithGenerative, mean_q
+from poco_ros.learning.config import FLOW, QCConfig
 from poco_ros.learning.policies import PolicySpec
 
 
-class QChunking(WithCritic, WithFlow):
+class QChunking(WithCritic, WithGenerative):
     """See the module."""
 
     config: QCConfig
-    METRICS = (*WithFlow.METRICS, *CRITIC_METRICS)
+    METRICS = (*WithGenerative.METRICS, *CRITIC_METRICS)
 
     def acting_modules(self) -> dict[str, torch.nn.Module]:
-        """The flow, and the critic that chooses."""
+        """The actor, and the critic that chooses."""
         return {"actor": self.actor, "critic": self.critic}
 
     def policy_spec(self) -> PolicySpec:
         """The best of N candidates acts."""
-        config = self.config
-        return self.spec_of("best_of_n", flow_steps=config.flow_steps,
-                            num_candidates=config.num_candidates, num_critics=config.num_critics)
+        config, options = self.config, self.actor.options
+        if self.actor.kind != FLOW:
+            options["policy"] = self.actor.kind
+        return self.spec_of("best_of_n", num_candidates=config.num_candidates,
+                            num_critics=config.num_critics, **options)
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Update the critic (CRITIC, FULL) and clone the batch (CLONE, FULL)."""

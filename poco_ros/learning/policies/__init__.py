@@ -20,11 +20,16 @@ from poco_ros.learning.policies.base import (
     PolicySpec,
     Signature,
 )
-from poco_ros.learning.policies.flow import BestOfN, FlowPolicy, OneStep
+from poco_ros.learning.policies.best_of_n import BestOfN
+from poco_ros.learning.policies.consistency import ConsistencyPolicy
+from poco_ros.learning.policies.diffusion import DiffusionPolicy
+from poco_ros.learning.policies.flow import FlowPolicy, OneStep
 from poco_ros.learning.policies.gaussian import Gaussian, SteeredFlow
+from poco_ros.learning.policies.noisy_flow import NoisyFlow
 
 POLICIES: dict[str, type[Policy]] = {
-    cls.kind: cls for cls in (FlowPolicy, BestOfN, OneStep, Gaussian, SteeredFlow)}
+    cls.kind: cls for cls in (FlowPolicy, DiffusionPolicy, ConsistencyPolicy, BestOfN, OneStep,
+                              Gaussian, SteeredFlow, NoisyFlow)}
 
 
 def make_policy(spec: PolicySpec, tensors: Mapping[str, np.ndarray], version: int = 0,

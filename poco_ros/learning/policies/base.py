@@ -20,6 +20,7 @@ from safetensors.numpy import save as save_tensors
 from poco_ros.core.errors import CheckpointError
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.seeding import chunk_generator
+from poco_ros.learning.config import FLOW, GENERATIVE
 
 FORMAT = "poco-policy-2"
 
@@ -50,13 +51,18 @@ class PolicySpec:
     hidden_dim: int
     num_layers: int
     activation: str
-    options: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    options: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     """What this kind knows besides, such as ``flow_steps``."""
 
     @property
     def chunk_size(self) -> int:
         """Length T * A of a flattened chunk."""
         return self.chunk_horizon * self.action_dim
+
+    @property
+    def generative(self) -> str:
+        """Of :data:`GENERATIVE`: what the samples are drawn from, where the kind draws any."""
+        return self.kind if self.kind in GENERATIVE else str(self.options.get("policy", FLOW))
 
     def option(self, name: str) -> int:
         """Return an option that counts something.
@@ -69,6 +75,18 @@ class PolicySpec:
             raise CheckpointError(f"policy of kind {self.kind}: option {name} is {value!r},"
                                   " expected a whole number of at least 1")
         return int(value)
+
+    def number(self, name: str) -> float:
+        """Return an option that is a number.
+
+        Raises:
+            CheckpointError: it is missing or none.
+        """
+        value = self.options.get(name)
+        if not isinstance(value, (int, float)):
+            raise CheckpointError(f"policy of kind {self.kind}: option {name} is {value!r},"
+                                  " expected a number")
+        return float(value)
 
     def to_json(self) -> dict[str, object]:
         """Return the specification as JSON values."""

@@ -1,97 +1,70 @@
-"""Flow policies: one sample of the flow, the best of several, one step of a distilled actor."""
+"""Flow policies: one sample of the flow, one step of an actor that was distilled from it."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from poco_ros.learning.config import FLOW
 from poco_ros.learning.policies.base import Policy, PolicySpec, Shapes
-from poco_ros.learning.policies.mlp import (
-    CriticEnsemble,
-    Mlp,
-    ensemble_shapes,
-    mlp_shapes,
-    widths,
+from poco_ros.learning.policies.mlp import Mlp, mlp_shapes, widths
+from poco_ros.learning.policies.sampling import (
+    OneSample,
+    Sampler,
+    draw_noise,
+    field_of,
+    field_shapes,
 )
 
 
-def flow_shapes(spec: PolicySpec, name: str = "actor") -> Shapes:
-    """Return the tensors of the velocity field: observation, flat chunk and flow time go in."""
-    inputs = spec.observation.size + spec.chunk_size + 1
-    return mlp_shapes(name, widths(inputs, spec.hidden_dim, spec.num_layers, spec.chunk_size))
-
-
-class FlowSampler:
+class FlowSampler(Sampler):
     """Euler's way from noise to chunks: a <- a + v(s, a, m) / M for m = 0, 1/M, ..."""
 
-    def __init__(self, spec: PolicySpec, tensors: dict[str, np.ndarray],
-                 name: str = "actor") -> None:
-        self._steps = spec.option("flow_steps")
-        self._field = Mlp(tensors, name, (spec.observation.size, spec.chunk_size, 1),
-                          spec.activation)
-        times = np.arange(self._steps, dtype=np.float32)[:, None] / np.float32(self._steps)
+    def __init__(self, spec: PolicySpec, tensors: dict[str, np.ndarray]) -> None:
+        super().__init__(spec, tensors)
+        self.steps = spec.option("flow_steps")
+        self._field = field_of(spec, tensors, "actor")
+        times = np.arange(self.steps, dtype=np.float32)[:, None] / np.float32(self.steps)
         self._times = self._field.part(2, times)
-
-    def __call__(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
-        """Return chunks (..., C) in [-1, 1] for normalised (O,) and noise a_0 (..., C)."""
-        field, chunk = self._field, noise
-        fixed = field.fixed(observation)
-        step = np.float32(1.0 / self._steps)
-        for time in self._times:
-            chunk = chunk + step * field.behind(fixed + field.part(1, chunk) + time)
-        return np.clip(chunk, -1.0, 1.0)
-
-
-def draw_noise(spec: PolicySpec, generator: np.random.Generator, *count: int) -> np.ndarray:
-    """Return standard normal noise (*count, C) float32."""
-    return generator.standard_normal((*count, spec.chunk_size), dtype=np.float32)
-
-
-class FlowPolicy(Policy):
-    """One sample of the flow: POCO and behaviour cloning."""
-
-    kind = "flow"
+        self._step = np.float32(1.0 / self.steps)
 
     @classmethod
     def shapes(cls, spec: PolicySpec) -> Shapes:
         """The velocity field, ``actor``."""
-        return flow_shapes(spec)
+        return field_shapes(spec, "actor")
 
-    def prepare(self) -> None:
-        """Make the sampler."""
-        self._flow = FlowSampler(self.spec, self.tensors)
+    def sample(self, observation: np.ndarray, generator: np.random.Generator,
+               *count: int) -> np.ndarray:
+        """Carry fresh noise; the noise is all that is drawn."""
+        return self(observation, draw_noise(self.spec, generator, *count))
 
-    def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Carry one noise to a chunk."""
-        return self._flow(observation, draw_noise(self.spec, generator))
+    def fixed(self, observation: np.ndarray) -> np.ndarray:
+        """Return what :meth:`step` wants to know of normalised observations (..., O)."""
+        return self._field.fixed(observation)
+
+    def step(self, fixed: np.ndarray, chunk: np.ndarray, index: int) -> np.ndarray:
+        """Return a + v(s, a, index / M) / M for chunks a (..., C) on the way."""
+        first = fixed + self._field.part(1, chunk) + self._times[index]
+        return chunk + self._step * self._field.behind(first)
+
+    def __call__(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
+        """Return chunks (..., C) in [-1, 1] for normalised (O,) and noise a_0 (..., C)."""
+        fixed, chunk = self.fixed(observation), noise
+        for index in range(self.steps):
+            chunk = self.step(fixed, chunk, index)
+        return np.clip(chunk, -1.0, 1.0)
+
+
+class FlowPolicy(OneSample):
+    """One sample of the flow: POCO and behaviour cloning."""
+
+    kind = FLOW
+    SAMPLER = FlowSampler
+    sampler: FlowSampler
 
     def act_from_noise(self, observation: np.ndarray, noise: np.ndarray) -> np.ndarray:
         """Return the chunk (T, A) to which the flow carries ``noise`` a_0 (T, A) from (O,)."""
-        flat = self._flow(self.normalised(observation), noise.astype(np.float32).reshape(-1))
+        flat = self.sampler(self.normalised(observation), noise.astype(np.float32).reshape(-1))
         return flat.reshape(noise.shape)
-
-
-class BestOfN(Policy):
-    """The candidate of the flow with the highest mean Q: Q-chunking."""
-
-    kind = "best_of_n"
-
-    @classmethod
-    def shapes(cls, spec: PolicySpec) -> Shapes:
-        """The velocity field ``actor`` and the ensemble ``critic``."""
-        inputs = spec.observation.size + spec.chunk_size
-        sizes = widths(inputs, spec.hidden_dim, spec.num_layers, 1)
-        return flow_shapes(spec) | ensemble_shapes("critic", spec.option("num_critics"), sizes)
-
-    def prepare(self) -> None:
-        """Make sampler and critic."""
-        self._count = self.spec.option("num_candidates")
-        self._flow = FlowSampler(self.spec, self.tensors)
-        self._critic = CriticEnsemble(self.tensors, "critic", self.spec.activation)
-
-    def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Carry N noises to chunks and take the best."""
-        chunks = self._flow(observation, draw_noise(self.spec, generator, self._count))
-        return chunks[int(np.argmax(self._critic.mean(observation, chunks)))]
 
 
 class OneStep(Policy):

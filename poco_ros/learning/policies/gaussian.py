@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from poco_ros.learning.policies.base import EXPLORE, Policy, PolicySpec, Shapes
-from poco_ros.learning.policies.flow import FlowSampler, draw_noise, flow_shapes
+from poco_ros.learning.policies.flow import FlowSampler
 from poco_ros.learning.policies.mlp import Mlp, mlp_shapes, widths
+from poco_ros.learning.policies.sampling import draw_noise
 
 LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 """Range of the logarithm of the deviation, as in SAC."""
@@ -64,13 +65,13 @@ class SteeredFlow(Policy):
         """The velocity field ``actor``, the network ``noise_actor``, and whether it is trained."""
         steering = gaussian_shapes(spec, "noise_actor", spec.option("noise_hidden_dim"),
                                    spec.option("noise_layers"))
-        return flow_shapes(spec) | steering | {"noise_actor.trained": (1,)}
+        return FlowSampler.shapes(spec) | steering | {"noise_actor.trained": (1,)}
 
     def prepare(self) -> None:
         """Make flow and noise actor."""
         self._flow = FlowSampler(self.spec, self.tensors)
         self._steer = TanhGaussian(self.spec, self.tensors, "noise_actor")
-        self._bound = np.float32(self.spec.options["noise_bound"])
+        self._bound = np.float32(self.spec.number("noise_bound"))
         self._steered = bool(self.tensors["noise_actor.trained"][0])
 
     def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
