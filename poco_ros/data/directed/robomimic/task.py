@@ -15,6 +15,8 @@ AIM = np.array([0.055, 0.055, 0.02])
 """Standard deviation of the aim at a thing, for an error of 1 [m]."""
 SLIPS = 0.4
 """How often a carried thing slips out of the fingers, for an error of 1."""
+SLIPS_IN = (2, 40)
+"""When it does: between so many steps after it was taken."""
 ABOVE, BESIDE = 0.09, 0.10
 """From how far over a thing, or beside it, the hand comes [m]."""
 LOST = 0.03
@@ -58,7 +60,8 @@ class Task(ABC):
 
     @abstractmethod
     def finish(self) -> Script:
-        """Do what comes after the thing was taken; False: it is no longer held, or not done."""
+        """Do what comes after the thing was taken; False: it slipped, or is not where it should.
+        """
 
     @property
     @abstractmethod
@@ -74,13 +77,11 @@ class Task(ABC):
         for _ in range(self.tries):
             if self.out_of_reach():
                 return False
-            if not (yield from self._take()):
-                self.missed += 1
-                yield from self._back_off()
-            elif (yield from self.finish()):
-                return True
+            if (yield from self._take()):
+                yield from self.finish()  # whoever steps looks for the success
             else:
-                yield from self._back_off()
+                self.missed += 1
+            yield from self._back_off()
         return False
 
     def held(self) -> bool:
@@ -100,7 +101,7 @@ class Task(ABC):
                            within=0.009, most=45)
         yield from hand.set_grip(CLOSED)
         self._way_at_grasp = float(np.linalg.norm(self.grasp_point() - hand.position))
-        self._slips_in = int(np.random.randint(2, 40)) if style.errs(SLIPS) else 0
+        self._slips_in = int(np.random.randint(*SLIPS_IN)) if style.errs(SLIPS) else 0
         return bool(hand.opening > EMPTY and self._way_at_grasp < 0.06)
 
     def _choose(self) -> Grasp:
@@ -123,12 +124,12 @@ class Task(ABC):
             self._slips_in -= 1
             if self._slips_in == 0:
                 yield from self.hand.set_grip(OPEN, 5)
-                break
+                self.slipped += 1
+                return False
             yield action
-        if self.held():
-            return True
-        self.slipped += 1
-        return False
+        if not self.held():
+            self.slipped += 1
+        return self.held()
 
     def bring(self, place: Position, yaw: float, *, within: float = 0.03, speed: float = 1.0,
               most: int = 70) -> Script:
