@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -173,6 +174,19 @@ def test_what_would_be_misread_is_refused_by_name(
     with pytest.raises(DataError) as caught:
         load(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_a_file_that_is_broken_anywhere_is_refused_or_read(seed: int, tmp_path: Path) -> None:
+    """Never another error than the one that a user can act on; half of them in the headers."""
+    path = publish(tmp_path / "low_dim_v15.hdf5", "can")
+    content = bytearray(path.read_bytes())
+    generator = np.random.default_rng(seed)
+    begin = int(generator.integers(len(content) if seed % 2 else 20_000))
+    content[begin:begin + 40] = generator.bytes(40)
+    path.write_bytes(content)
+    with suppress(DataError):
+        assert load(path)
 
 
 def test_robosuite_fifteens_own_names_are_understood(tmp_path: Path) -> None:

@@ -198,7 +198,7 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, h5py.Group, bool]]:
             yield file, data, bool(found)
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's, of a file that is broken inside
         raise DataError(f"{path}: not a whole HDF5 file ({error})") from error
 
 
