@@ -63,15 +63,11 @@ def test_one_start_is_worked_from_in_several_ways(environment: RobosuiteEnvironm
             people.begin()
             assert people.task is not None
             hand, way = people.task.hand, []
-            for step in range(150):
-                action = people.act()
-                assert action is not None
-                if action[6] > 0.0:
-                    break
+            while (action := people.act()) is not None and action[6] < 0.0:
                 environment.step(action)
                 way.append(hand.position - people.task.grasp_point())
         yaws.append(hand.yaw)
-        times.append(step)
+        times.append(len(way))
         near = next(each for each in way if np.linalg.norm(each) < 0.07)
         sides.append(np.linalg.norm(near[:2]))
     assert np.ptp(yaws) > 0.4, "several grasps"

@@ -137,7 +137,8 @@ def hole(key: str, value: float) -> Callable[[Path], None]:
     (lose("env_kwargs"), "env_kwargs None"),
     (put("env_kwargs", "robots", value=["Sawyer"]), "robots ['Sawyer'], can-task1 is recorded"
      " with one Panda"),
-    (put("env_kwargs", "control_freq", value=10), "control_freq 10, can-task1 is recorded with 20"),
+    (put("env_kwargs", "control_freq", value=10), "control_freq 10, can-task1 is recorded with"
+     " 20"),
     (put("env_kwargs", "reward_shaping", value=True), "reward_shaping True, can-task1 is recorded"
      " with sparse rewards (robomimic's low_dim_sparse files)"),
     (put("env_kwargs", "controller_configs", value={"type": "OSC_POSE", "control_delta": True}),
