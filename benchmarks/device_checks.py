@@ -19,10 +19,9 @@ from benchmarks.update import world
 from poco_ros.core.config import from_dict
 from poco_ros.core.episode import Episode
 from poco_ros.core.observation import ObservationLayout
-from poco_ros.learning.agents import AGENTS, Agent, Phase, make_agent
+from poco_ros.learning.agents import Agent, Phase, make_agent
 from poco_ros.learning.captured import DeviceUpdater
-from poco_ros.learning.config import ALGORITHMS, AgentConfig, PocoConfig, TrainConfig
-from poco_ros.learning.experience import ReplayExperience
+from poco_ros.learning.config import ALGORITHMS, AgentConfig, PocoConfig, PPOConfig, TrainConfig
 from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import Replay
 from poco_ros.learning.trainer import Trainer
@@ -36,7 +35,7 @@ UPDATES = 6
 
 def off_policy() -> list[str]:
     """Return the algorithms that learn from a replay."""
-    return [name for name in ALGORITHMS if AGENTS[name].EXPERIENCE is ReplayExperience]
+    return [name for name in ALGORITHMS if not issubclass(ALGORITHMS[name], PPOConfig)]
 
 
 def small(algorithm: str) -> AgentConfig:

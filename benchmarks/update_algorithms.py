@@ -19,9 +19,14 @@ import torch
 
 from benchmarks.update import PAPER, medians, update_of
 from poco_ros.core.config import from_dict, to_dict
-from poco_ros.learning.agents import AGENTS, make_agent
-from poco_ros.learning.config import ALGORITHMS, AgentConfig, PocoConfig, shared_settings
-from poco_ros.learning.experience import ReplayExperience
+from poco_ros.learning.agents import make_agent
+from poco_ros.learning.config import (
+    ALGORITHMS,
+    AgentConfig,
+    PocoConfig,
+    PPOConfig,
+    shared_settings,
+)
 from poco_ros.preset import load_preset
 from poco_ros.training import signature_of
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
@@ -36,7 +41,7 @@ EPISODES_EACH = 2
 
 def off_policy() -> list[str]:
     """Return the algorithms that do an update from a replay; the others learn in rounds."""
-    return [name for name in ALGORITHMS if AGENTS[name].EXPERIENCE is ReplayExperience]
+    return [name for name in ALGORITHMS if not issubclass(ALGORITHMS[name], PPOConfig)]
 
 
 def of_preset(algorithm: str) -> AgentConfig:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from poco_ros.core.errors import ConfigError
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ def make_environment(task: TaskConfig) -> SimulatedEnvironment:
     if not task.simulated:
         raise ConfigError(f"task {task.name} is one on the robot: no simulator has it; use a"
                           f" preset with one of {', '.join(SIMULATED_DOMAINS)}")
-    if task.domain == "lift":
-        from sim_bridge.robosuite_env import LiftEnvironment
-        return LiftEnvironment(task)
+    if task.domain in ROBOMIMIC_TASKS:
+        from sim_bridge.robosuite_env import ENVIRONMENTS
+        return ENVIRONMENTS[task.domain](task)
     from sim_bridge.ogbench_env import OGBenchEnvironment
     return OGBenchEnvironment(task)

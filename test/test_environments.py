@@ -13,6 +13,7 @@ import pytest
 
 from poco_ros.core.environment import Step
 from poco_ros.core.errors import ConfigError, DataError
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
 from poco_ros.data.config import DemonstrationConfig
 from poco_ros.data.directed.generate import demonstrate, make_demonstrator
@@ -20,10 +21,11 @@ from sim_bridge.factory import make_environment
 from sim_bridge.simulated import SimulatedEnvironment
 
 SIZES = {"cube-single": (28, 5, 200), "cube-double": (37, 5, 500), "cube-triple": (46, 5, 1000),
-         "scene": (40, 5, 750), "puzzle-3x3": (55, 5, 500), "lift": (19, 7, 300)}
+         "scene": (40, 5, 750), "puzzle-3x3": (55, 5, 500), "lift": (19, 7, 300),
+         "can": (23, 7, 300), "square": (23, 7, 400)}
 """Observation, action and time limit of each domain, as the benchmarks publish them."""
 PARTS = {"cube-single": 1, "cube-double": 2, "cube-triple": 3, "scene": 5, "puzzle-3x3": 9,
-         "lift": 3}
+         "lift": 3, "can": 5, "square": 5}
 """Subgoals of each domain."""
 
 
@@ -238,9 +240,10 @@ def test_ogbench_is_bit_identical_to_the_plain_environment(domain: str) -> None:
             assert ours.successes().sum() - len(ours.successes()) == reward
 
 
-def test_lift_has_one_task_only() -> None:
-    with pytest.raises(ConfigError, match="only task 1"):
-        make_environment(TaskConfig(domain="lift", number=2))
+@pytest.mark.parametrize("domain", ROBOMIMIC_TASKS)
+def test_robomimic_has_one_task_a_domain(domain: str) -> None:
+    with pytest.raises(ConfigError, match=f"{domain} has only task 1"):
+        make_environment(TaskConfig(domain=domain, number=2))
 
 
 def test_simulators_come_quietly_and_start_no_opengl() -> None:

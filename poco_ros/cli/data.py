@@ -12,7 +12,7 @@ from poco_ros.core import config
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import TaskConfig
-from poco_ros.data.config import DemonstrationConfig, PlayConfig
+from poco_ros.data.config import DemonstrationConfig, PlayConfig, RobomimicConfig
 from poco_ros.data.stored import is_robomimic, read_episodes
 
 FOLDER = Path("runs/data")
@@ -36,6 +36,17 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_making(play, "the .npz file [default: runs/data/<domain>-play.npz]")
     play.set_defaults(do=make_play)
 
+    people = actions.add_parser(
+        "robomimic", help="demonstrations of RoboMimic's Lift, Can and Square, in its HDF5",
+        description="Let six scripted operators of different skill work: they come to things in"
+        " different ways and at different speeds, miss, drop and try again. The file is laid out"
+        " as robomimic's own, with simulator states, models and filter keys (train, valid,"
+        " better, okay, worse, recovered, ...).",
+        epilog="example: poco data robomimic --task can --num-trajs 300")
+    add_flags(people, RobomimicConfig)
+    _add_making(people, "the .hdf5 file [default: runs/data/<task>-robomimic.hdf5]")
+    people.set_defaults(do=make_robomimic)
+
     directed = actions.add_parser(
         "directed", help="imperfect demonstrations of one task, failures kept",
         description="Let an oracle pursue one task, with noise on its plan; some attempts fail.",
@@ -43,7 +54,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     add_flags(directed.add_argument_group("task"), TaskConfig, "task",
               rename={"domain": "task", "number": "task_number"}, exclude=("title", "features"))
     add_flags(directed.add_argument_group("demonstrations"), DemonstrationConfig,
-              "demonstrations", exclude=("kind", "path"))
+              "demonstrations", exclude=("kind", "path", "mask"))
     _add_making(directed, "the folder [default: runs/data/<task>-directed]")
     directed.set_defaults(do=make_directed)
 
@@ -85,6 +96,18 @@ def make_play(args: argparse.Namespace) -> int:
     out = args.out or FOLDER / f"{settings.domain}-play.npz"
     out.parent.mkdir(parents=True, exist_ok=True)
     print(generate_ogbench(settings, out, args.workers))
+    return 0
+
+
+def make_robomimic(args: argparse.Namespace) -> int:
+    """Make demonstrations in robomimic's format and tell what they are like."""
+    from poco_ros.data.demonstrations import load_demonstrations
+    from poco_ros.data.robomimic_made import generate_robomimic
+
+    settings = config.from_dict(RobomimicConfig, given(args), "poco data robomimic")
+    out = args.out or FOLDER / f"{settings.task}-robomimic.hdf5"
+    generate_robomimic(settings, out, args.workers)
+    _tell(out, load_demonstrations(out, TaskConfig(domain=settings.task)))
     return 0
 
 

@@ -25,6 +25,8 @@ SIMULATED_DOMAINS = {
     "scene": DomainSize(40, 5, 750),
     "puzzle-3x3": DomainSize(55, 5, 500),
     "lift": DomainSize(19, 7, 300),
+    "can": DomainSize(23, 7, 300),
+    "square": DomainSize(23, 7, 400),
 }
 
 
@@ -42,8 +44,8 @@ class TaskConfig:
 
     domain: str = setting("cube-single", "simulated domain, or robot: a person sets the task",
                           choices=(*SIMULATED_DOMAINS, ROBOT))
-    number: int = setting(1, "OGBench's single-task variant; lift and robot have only 1",
-                          minimum=1, maximum=5)
+    number: int = setting(1, "OGBench's single-task variant; RoboMimic's lift, can and square"
+                          " and robot have only 1", minimum=1, maximum=5)
     reward: str = setting("sparse", "sparse: 1 at success, else 0; staged: share of the task's "
                           "subgoals reached", choices=("sparse", "staged"))
     reward_offset: float = setting(

@@ -9,8 +9,16 @@ from poco_ros.core import config
 from poco_ros.core.episode import Episode
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import TaskConfig
-from poco_ros.data.config import AUTOMATIC, COLLECTED_DOMAINS, DemonstrationConfig, PlayConfig
+from poco_ros.data.config import (
+    AUTOMATIC,
+    COLLECTED_DOMAINS,
+    DemonstrationConfig,
+    PlayConfig,
+    RobomimicConfig,
+)
+from poco_ros.data.stored import is_robomimic
 from poco_ros.data.summary import check_alike
 
 FOLDER = Path("runs/data")
@@ -23,8 +31,8 @@ def load_demonstrations(source: str | Path | DemonstrationConfig, task: TaskConf
 
     Args:
         source: settings, and then what is missing is made first (quickly when nothing is); or a
-            path: a folder of episodes, or an ``.npz`` in OGBench's format, relabelled for
-            ``task``.
+            path: a folder of episodes, an ``.npz`` in OGBench's format, relabelled for ``task``,
+            or robomimic's ``.hdf5``.
         task: the task that they are for.
         workers: processes that make what is missing; 0 = one a processor.
         show_progress: draw a progress bar while they do.
@@ -37,6 +45,8 @@ def load_demonstrations(source: str | Path | DemonstrationConfig, task: TaskConf
         episodes = _configured(source, task, workers, show_progress)
     elif Path(source).suffix == ".npz":
         episodes = _relabelled(Path(source), task, 0)
+    elif is_robomimic(Path(source)):
+        episodes = _robomimic(Path(source), task, "", 0)
     else:
         episodes = _stored(Path(source))
     check_alike(episodes)
@@ -63,6 +73,9 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
         raise DataError(f"{task.name}: demonstrations of kind {settings.kind} are made in"
                         " simulation; on the robot record them (poco launch teach) and choose"
                         " kind episodes")
+    if settings.kind == "robomimic":
+        made = _made(settings, task)
+        return FOLDER / f"{task.domain}-robomimic-{_digest(config.to_yaml(made))}.hdf5"
     if settings.kind == "play":
         play = _play(settings, task)
         return FOLDER / f"{task.domain}-play-{_digest(config.to_yaml(play))}.npz"
@@ -73,12 +86,21 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
 def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
                 show_progress: bool) -> list[Episode]:
     path = demonstrations_path(settings, task)
+    if settings.mask and settings.kind != "robomimic":
+        raise DataError(f"{path}: mask {settings.mask!r} is for demonstrations of kind robomimic,"
+                        f" not {settings.kind}; leave it empty")
     if settings.kind == "npz":
         return _relabelled(path, task, settings.episodes)
     if settings.kind == "episodes":
         return _stored(path)[:settings.episodes or None]
+    if settings.kind == "robomimic" and settings.path != AUTOMATIC:
+        return _robomimic(path, task, settings.mask, settings.episodes)
     if settings.episodes < 1:
         raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
+    if settings.kind == "robomimic":
+        from poco_ros.data.robomimic_made import generate_robomimic
+        generate_robomimic(_made(settings, task), path, workers, show_progress)
+        return _robomimic(path, task, settings.mask, 0)
     if settings.kind == "play":
         from poco_ros.data.play import generate_ogbench
         generate_ogbench(_play(settings, task), path, workers, show_progress)
@@ -95,9 +117,24 @@ def _play(settings: DemonstrationConfig, task: TaskConfig) -> PlayConfig:
     return PlayConfig(domain=task.domain, num_trajs=settings.episodes, seed=settings.seed)
 
 
+def _made(settings: DemonstrationConfig, task: TaskConfig) -> RobomimicConfig:
+    """Return the settings of demonstrations that are made as robomimic's are."""
+    if task.domain not in ROBOMIMIC_TASKS:
+        raise DataError(f"{task.name}: RoboMimic has no task {task.domain}, it has"
+                        f" {', '.join(ROBOMIMIC_TASKS)}; choose kind directed")
+    return RobomimicConfig(task=task.domain, num_trajs=settings.episodes, noise=settings.noise,
+                           noise_smoothing=settings.noise_smoothing, attempts=settings.attempts,
+                           keep_failures=settings.keep_failures, seed=settings.seed)
+
+
 def _relabelled(path: Path, task: TaskConfig, trajectories: int) -> list[Episode]:
     from poco_ros.data.relabel import load_play_episodes
     return load_play_episodes(path, task, trajectories)
+
+
+def _robomimic(path: Path, task: TaskConfig, mask: str, demos: int) -> list[Episode]:
+    from poco_ros.data.robomimic_sets import load_robomimic
+    return load_robomimic(path, task, mask, demos)
 
 
 def _stored(folder: Path) -> list[Episode]:

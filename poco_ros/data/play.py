@@ -20,11 +20,10 @@ from poco_ros.core.files import PREFIX, sync_directory
 from poco_ros.data.config import PlayConfig
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.oracles import make_oracles
-from poco_ros.data.progress import progress_bar
 from poco_ros.data.seeded import PLAY, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, check_settings, only_maker
+from poco_ros.data.shards import Shards, claim, make_missing, only_maker
 from sim_bridge.ogbench_models import Repeatable, make_collection
-from sim_bridge.processes import Handler, ProcessPool
+from sim_bridge.processes import Handler
 
 STACKING = {"cube-single": (0.0, 0.0), "cube-double": (0.0, 0.25), "cube-triple": (0.05, 0.35)}
 """Bounds of a trajectory's probability that a cube is put onto another; else 0.5."""
@@ -65,23 +64,14 @@ def generate_ogbench(settings: PlayConfig, out: str | Path, workers: int = 0,
 
 def _generate(settings: PlayConfig, out: Path, workers: int, show_progress: bool) -> Path:
     text = config.to_yaml(settings)
-    if out.exists() and not out.with_suffix(".yaml").exists():
-        raise DataError(f"{out}: exists and was not made here; choose another name")
-    check_settings(out.with_suffix(".yaml"), text, f"delete {out}")
+    claim(out, text)
     if out.exists() and validation_path(out).exists():
         return out
     parts = Shards(out.with_suffix(".parts"))
-    done = parts.open(text)
     total = settings.num_trajs + validation_trajectories(settings.num_trajs)
-    missing = sorted(set(range(total)) - set(done))
     arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
-    if missing:
-        workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
-        with progress_bar(f"play data, {settings.domain}", total, total - len(missing),
-                          show_progress) as advance, \
-                ProcessPool(f"{__name__}:trajectory_handler", arguments, workers) as pool:
-            for steps in pool.map(json.dumps(index).encode() for index in missing):
-                advance(1, json.loads(steps))
+    make_missing(parts, text, total, f"{__name__}:trajectory_handler", arguments,
+                 f"play data, {settings.domain}", workers, show_progress)
     _assemble(parts, settings, range(settings.num_trajs, total), validation_path(out))
     _assemble(parts, settings, range(settings.num_trajs), out)
     for path in (validation_path(out), out):

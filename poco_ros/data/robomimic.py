@@ -3,8 +3,9 @@
 ::
 
     data                 attributes: total, env_args (JSON); ours: poco_format, poco_layout
-      demo_0             attribute: num_samples
+      demo_0             attributes: num_samples; model_file (XML) of a simulated one
         actions          (L, A) float32
+        states           (L, D) float64, of a simulated one: MuJoCo's time, positions, velocities
         rewards          (L,) float32
         dones            (L,) int64, 1 where the task has ended
         obs/<part>       (L, size) float32: a data set for every part of the observation
@@ -14,7 +15,7 @@
                          began
           policy_versions  (L,) int64
           stamps         (L+1,) int64 [ns]
-    mask                 trainable, successful: names of demos, as robomimic's filter keys
+    mask                 trainable, successful, others: names of demos, robomimic's filter keys
 
 Written and read back, an episode is the same bit for bit.
 """
@@ -23,8 +24,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +38,29 @@ from poco_ros.core.errors import DataError
 from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.data.parts import columns, layout_for
-from poco_ros.data.robomimic_foreign import ForeignDemos
+from poco_ros.data.robomimic_foreign import ForeignDemos, check_finite, parse_env_args
 
 FORMAT = "poco-robomimic-1"
 GYM = 2
 """robomimic's number of an environment that is not one of its own simulators."""
 
 
-def write_robomimic(path: str | Path, episodes: Iterable[Episode],
-                    layout: ObservationLayout | None = None) -> int:
+@dataclass(frozen=True, eq=False)
+class Demo:
+    """An episode, and what a file can say of it besides."""
+
+    episode: Episode
+    states: np.ndarray | None = None
+    """(L, D) float64: the simulator's flat state that each action was taken in."""
+    model_file: str = ""
+    """The simulator's model, as XML."""
+    masks: tuple[str, ...] = ()
+    """Filter keys that name it, beside ``trainable`` and ``successful``."""
+
+
+def write_robomimic(path: str | Path, episodes: Iterable[Episode | Demo],
+                    layout: ObservationLayout | None = None,
+                    env_args: Mapping[str, Any] | None = None) -> int:
     """Write episodes to ``path``, atomically; return how many.
 
     The file is made in memory first: HDF5 itself does not outlive a full disk.
@@ -53,6 +69,7 @@ def write_robomimic(path: str | Path, episodes: Iterable[Episode],
         path: the HDF5 file.
         episodes: at least one; they are taken one by one.
         layout: parts of the observation; None = one part ``state``.
+        env_args: what robomimic makes their environment again from; None = their task by name.
 
     Raises:
         DataError: there are none, or the observation of one has another size.
@@ -64,18 +81,23 @@ def write_robomimic(path: str | Path, episodes: Iterable[Episode],
     content = io.BytesIO()
     with h5py.File(content, "w") as file:
         data = file.create_group("data")
-        for episode in episodes:
+        for given in episodes:
+            demo = given if isinstance(given, Demo) else Demo(given)
+            episode = demo.episode
             layout = layout_for(episode, layout)
             if not names:
                 data.attrs["poco_format"] = FORMAT
                 data.attrs["poco_layout"] = json.dumps(layout.to_json())
                 data.attrs["env_args"] = json.dumps(
-                    {"env_name": episode.task, "type": GYM, "env_kwargs": {}})
+                    env_args or {"env_name": episode.task, "type": GYM, "env_kwargs": {}},
+                    indent=4)
             name = f"demo_{len(names)}"
-            _write_demo(data.create_group(name), episode, layout)
+            _write_demo(data.create_group(name), demo, layout)
             names.append(name)
-            masks["trainable"] += [name] * episode.trainable
-            masks["successful"] += [name] * episode.success
+            for mask, member in (("trainable", episode.trainable),
+                                 ("successful", episode.success),
+                                 *((mask, True) for mask in demo.masks)):
+                masks.setdefault(mask, []).extend([name] * member)
             total += len(episode)
         if not names:
             raise DataError(f"{path}: there are no episodes to write")
@@ -86,21 +108,26 @@ def write_robomimic(path: str | Path, episodes: Iterable[Episode],
     return len(names)
 
 
-def _write_demo(demo: h5py.Group, episode: Episode, layout: ObservationLayout) -> None:
-    demo.attrs["num_samples"] = len(episode)
-    demo["actions"], demo["rewards"] = episode.actions, episode.rewards
+def _write_demo(group: h5py.Group, demo: Demo, layout: ObservationLayout) -> None:
+    episode = demo.episode
+    group.attrs["num_samples"] = len(episode)
+    if demo.model_file:
+        group.attrs["model_file"] = demo.model_file
+    if demo.states is not None:
+        group["states"] = demo.states
+    group["actions"], group["rewards"] = episode.actions, episode.rewards
     dones = np.zeros(len(episode), np.int64)
     dones[-1] = episode.terminated
-    demo["dones"] = dones
+    group["dones"] = dones
     for part, place in columns(layout).items():
         values = episode.observations[:, place]
-        demo[f"obs/{part}"], demo[f"next_obs/{part}"] = values[:-1], values[1:]
-    demo["poco/words"] = json.dumps({
+        group[f"obs/{part}"], group[f"next_obs/{part}"] = values[:-1], values[1:]
+    group["poco/words"] = json.dumps({
         "id": episode.id, "terminated": episode.terminated, "truncated": episode.truncated,
         "outcome": episode.outcome.name, "trainable": episode.trainable, "task": episode.task,
         "source": episode.source, "notes": list(episode.notes), "began": episode.began})
-    demo["poco/policy_versions"] = episode.policy_versions
-    demo["poco/stamps"] = episode.stamps
+    group["poco/policy_versions"] = episode.policy_versions
+    group["poco/stamps"] = episode.stamps
 
 
 def read_robomimic(path: str | Path, observation: Sequence[str] = (), mask: str = "",
@@ -148,6 +175,16 @@ def read_layout(path: str | Path, observation: Sequence[str] = ()) -> Observatio
         return ObservationLayout(tuple((part, sizes[part]) for part in observation or sizes))
 
 
+def read_env_args(path: str | Path) -> dict[str, Any]:
+    """Return what a file says of the environment that it was recorded in; {} when nothing.
+
+    Raises:
+        DataError: not a whole HDF5 file, or it says something that is not JSON.
+    """
+    with _opened(Path(path)) as (_, data, _):
+        return parse_env_args(Path(path), data)
+
+
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[h5py.File, h5py.Group, bool]]:
     """Open a file; give it, its group ``data`` and whether it was written here."""
@@ -161,7 +198,7 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, h5py.Group, bool]]:
             yield file, data, bool(found)
     except FileNotFoundError as error:
         raise DataError(f"{path}: there is no such file") from error
-    except (OSError, RuntimeError) as error:
+    except (OSError, RuntimeError, KeyError) as error:  # h5py's, of a file that is broken inside
         raise DataError(f"{path}: not a whole HDF5 file ({error})") from error
 
 
@@ -230,4 +267,6 @@ def _array(where: str, demo: h5py.Group, key: str) -> np.ndarray:
         parent, _, _ = key.rpartition("/")
         beside = sorted(demo[parent] if parent in demo else demo) if parent else sorted(demo)
         raise DataError(f"{where}/{key} is missing; there are {beside}")
-    return np.asarray(found[()])
+    values = np.asarray(found[()])
+    check_finite(f"{where}/{key}", values)
+    return values

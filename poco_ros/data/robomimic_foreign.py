@@ -35,20 +35,11 @@ class ForeignDemos:
         self._path, self._data, self._success_reward = path, data, success_reward
         self._parts = tuple(observation)
         self._sizes: dict[str, int] = {}
-        environment = self._environment()
+        environment = parse_env_args(path, data)
         self._task = task or str(environment.get("env_name", ""))
         options = environment.get("env_kwargs") or {}
         rate = options.get("control_freq", 0) if isinstance(options, dict) else 0
         self._period = round(1e9 / rate) if isinstance(rate, (int, float)) and rate > 0 else 0
-
-    def _environment(self) -> dict[str, Any]:
-        text = self._data.attrs.get("env_args", "{}")
-        try:
-            values = json.loads(text)
-        except (ValueError, TypeError) as error:
-            raise DataError(f"{self._path}: attribute env_args of data is not JSON"
-                            f" ({error})") from error
-        return values if isinstance(values, dict) else {}
 
     def layout(self, name: str) -> ObservationLayout:
         """Return the chosen parts and their sizes, as a demo has them; raises as `episode`."""
@@ -148,4 +139,29 @@ class ForeignDemos:
         if steps is not None and len(found) != steps:
             raise DataError(f"{self._path}: {demo.name}/{key} has shape {found.shape}, expected"
                             f" {steps} rows beside {steps} actions")
-        return np.asarray(found[()], np.float32)
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused
+            values = np.asarray(found[()], np.float32)
+        check_finite(f"{self._path}: {demo.name}/{key}", values)
+        return values
+
+
+def parse_env_args(path: Path, data: h5py.Group) -> dict[str, Any]:
+    """Return what the group ``data`` says of the environment, {} when nothing.
+
+    Raises:
+        DataError: it is not JSON.
+    """
+    text = data.attrs.get("env_args", "{}")
+    try:
+        values = json.loads(text)
+    except (ValueError, TypeError) as error:
+        raise DataError(f"{path}: attribute env_args of data is not JSON ({error})") from error
+    return values if isinstance(values, dict) else {}
+
+
+def check_finite(where: str, values: np.ndarray) -> None:
+    """Raise DataError, with the first place, unless all of ``values`` are finite."""
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
+        place = np.argwhere(~np.isfinite(values))[0]
+        raise DataError(f"{where}{place.tolist()} is {values[tuple(place)]}; leave this demo out"
+                        " with a filter key (mask), or record it anew")

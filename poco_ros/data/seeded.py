@@ -10,7 +10,7 @@ import numpy as np
 
 from poco_ros.core.seeding import derive_seed
 
-DIRECTED, PLAY = 3, 4
+DIRECTED, PLAY, ROBOMIMIC = 3, 4, 5
 """Streams of :func:`demonstration_seed`; 1 and 2 are training's and evaluation's episodes."""
 
 

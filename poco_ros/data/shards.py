@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import fcntl
 import io
+import json
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -15,6 +17,8 @@ import yaml
 from poco_ros.core import config
 from poco_ros.core.errors import DataError
 from poco_ros.core.files import PREFIX, write_atomic
+from poco_ros.data.progress import progress_bar
+from sim_bridge.processes import ProcessPool
 
 SETTINGS = "settings.yaml"
 
@@ -69,6 +73,46 @@ def only_maker(path: Path) -> Iterator[None]:
     with open(lock, "wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # the kernel frees it, however the process ends
         yield
+
+
+def claim(out: Path, settings: str) -> None:
+    """See that a file at ``out`` was made here with ``settings`` (YAML); write them beside it.
+
+    Raises:
+        DataError: the file is somebody else's, or was made with other settings.
+    """
+    if out.exists() and not out.with_suffix(".yaml").exists():
+        raise DataError(f"{out}: exists and was not made here; choose another name")
+    check_settings(out.with_suffix(".yaml"), settings, f"delete {out}")
+
+
+def make_missing(parts: Shards, settings: str, total: int, handler: str,
+                 arguments: Mapping[str, object], label: str, workers: int,
+                 show_progress: bool) -> None:
+    """Make the pieces that are missing of ``total``, in processes, with a progress bar.
+
+    Args:
+        parts: where the pieces are kept.
+        settings: YAML that they are a function of; see :meth:`Shards.open`.
+        total: how many there should be.
+        handler: ``module:function`` of what a worker runs: the question is a piece's number as
+            JSON, the answer the number of its steps, when the piece is on disk.
+        arguments: of that function, JSON values.
+        label: what is made, for the bar.
+        workers: processes; 0 = one a processor.
+        show_progress: draw the bar.
+
+    Raises:
+        DataError: the pieces that are there were made with other settings.
+    """
+    missing = sorted(set(range(total)) - set(parts.open(settings)))
+    if not missing:
+        return
+    workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
+    with progress_bar(label, total, total - len(missing), show_progress) as advance, \
+            ProcessPool(handler, arguments, workers) as pool:
+        for steps in pool.map(json.dumps(index).encode() for index in missing):
+            advance(1, json.loads(steps))
 
 
 def check_settings(path: Path, settings: str, remedy: str) -> None:

@@ -244,12 +244,15 @@ class EpisodeMaker(PocoNode):
         if builder is None:  # it may overtake the answer of reset
             self._early.append(add)
             return
-        attempt.heard_at = time.monotonic()
+        steps = builder.steps
         try:
             add(builder)
         except DataError as error:
             self.health.event("refused message", str(error))
             builder.cut(str(error), trainable=False)
+        # A new arm_controller measures at once, and knows nothing of this episode: steps count.
+        if not self.robot or builder.steps > steps:
+            attempt.heard_at = time.monotonic()
         if attempt.label is not None and builder.steps:
             self._end_by_label(attempt, builder, *attempt.label)
             return

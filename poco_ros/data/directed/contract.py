@@ -14,6 +14,11 @@ class Demonstrator(ABC):
     def begin(self) -> None:
         """Look at the episode that was just begun and make a plan."""
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is worth saying of the episode so far, such as who worked and what went wrong."""
+        return ()
+
     @abstractmethod
     def act(self) -> np.ndarray | None:
         """Return the next action (A,) in [-1, 1]; None when the plan has ended.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from poco_ros.core import config
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
 from poco_ros.data.directed.contract import Demonstrator
@@ -69,7 +71,7 @@ def _add(store: EpisodeStore, missing: range, settings: DemonstrationConfig, tas
 def settings_text(settings: DemonstrationConfig, task: TaskConfig) -> str:
     """Return, as YAML, what the demonstrations are a function of; their number is not part."""
     words = config.to_dict(settings)
-    for name in ("kind", "path", "episodes"):
+    for name in ("kind", "path", "episodes", "mask"):
         del words[name]
     words.update({f"task.{name}": value for name, value in config.to_dict(task).items()})
     return yaml.safe_dump(words, sort_keys=False)
@@ -92,11 +94,11 @@ def make_demonstrator(environment: SimulatedEnvironment,
                       settings: DemonstrationConfig) -> Demonstrator:
     """Return the demonstrator for ``environment``."""
     how = (settings.noise, settings.noise_smoothing, settings.attempts)
-    if environment.task.domain == "lift":
-        from poco_ros.data.directed.lift import LiftDemonstrator
-        from sim_bridge.robosuite_env import LiftEnvironment
-        assert isinstance(environment, LiftEnvironment)
-        return LiftDemonstrator(environment, *how)
+    if environment.task.domain in ROBOMIMIC_TASKS:
+        from poco_ros.data.directed.robomimic.demonstrator import RobomimicDemonstrator
+        from sim_bridge.robosuite_env import RobosuiteEnvironment
+        assert isinstance(environment, RobosuiteEnvironment)
+        return RobomimicDemonstrator(environment, *how)
     from poco_ros.data.directed.ogbench import OGBenchDemonstrator
     from sim_bridge.ogbench_env import OGBenchEnvironment
     assert isinstance(environment, OGBenchEnvironment)
@@ -122,10 +124,11 @@ def make_demonstration(environment: SimulatedEnvironment, demonstrator: Demonstr
 
 
 def demonstrate(environment: SimulatedEnvironment, demonstrator: Demonstrator, seed: int,
-                name: str) -> Episode:
+                name: str, before_step: Callable[[], None] = lambda: None) -> Episode:
     """Run one episode until success, the end of the plan or the time limit.
 
     An episode that ends with its plan counts as truncated: its last state has a value.
+    ``before_step`` is called in each state that an action is taken in.
     """
     observations = [environment.reset(seed)]
     actions: list[np.ndarray] = []
@@ -138,6 +141,7 @@ def demonstrate(environment: SimulatedEnvironment, demonstrator: Demonstrator, s
         if wanted is None:
             truncated, notes = True, ("the plan ended without success",)
             break
+        before_step()
         action = wanted.astype(np.float32)
         step = environment.step(action)
         actions.append(action)
@@ -156,5 +160,5 @@ def demonstrate(environment: SimulatedEnvironment, demonstrator: Demonstrator, s
         stamps=np.arange(len(observations), dtype=np.int64) * period,
         task=environment.spec.task,
         source="demonstration",
-        notes=notes,
+        notes=(*notes, *demonstrator.notes),
     )

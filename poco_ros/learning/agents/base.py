@@ -84,8 +84,6 @@ class Agent(ABC):
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     """Every metric that :meth:`update` may report."""
-    EXPERIENCE: ClassVar[type[Experience]] = ReplayExperience
-    """From which episodes it learns, and how often; see :meth:`experience`."""
     STARTS_FROM: ClassVar[tuple[str, ...]] = ("actor",)
     """Networks that a policy must bring if the online stage is to begin from it."""
     static_shapes = False
@@ -139,7 +137,7 @@ class Agent(ABC):
             DataError: a demonstration has other sizes.
             ConfigError: the schedule asks for what the algorithm cannot do.
         """
-        return self.EXPERIENCE(self.signature, self.config, train, demonstrations)
+        return ReplayExperience(self.signature, self.config, train, demonstrations)
 
     def tensors(self, drawn: Any) -> Any:
         """Return what its experience has drawn as tensors, observations normalised."""

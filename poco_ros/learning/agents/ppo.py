@@ -89,7 +89,6 @@ class PPO(WithFlow):
     METRICS: ClassVar[tuple[str, ...]] = (
         *WithFlow.METRICS, "value/loss", "value/mean", "ppo/policy_loss", "ppo/kl", "ppo/ratio",
         "ppo/clip_fraction", "ppo/left_out")
-    EXPERIENCE = RoundExperience
 
     def build(self) -> None:
         """Add the value, the scale of rewards, and the optimisers of the online stage."""

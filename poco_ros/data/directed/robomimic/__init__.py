@@ -1,0 +1,1 @@
+"""RoboMimic's tasks, demonstrated by scripted operators who differ, err and recover."""
