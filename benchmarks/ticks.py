@@ -127,8 +127,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--preset", default="cpu_cube_single", help="what the learner trains")
     parser.add_argument("--minutes", type=float, default=5.0)
-    parser.add_argument("--realtime", action="store_true",
-                        help="the arm's node at real-time priority, where that is allowed")
+    parser.add_argument("--ordinary", action="store_true",
+                        help="the arm's node at ordinary priority, as where real-time priority is"
+                        " not allowed")
     parser.add_argument("--bare", action="store_true", help="the bare timer alone")
     args = parser.parse_args()
     if args.bare:
@@ -150,7 +151,7 @@ def main() -> None:
         robot.write_text(yaml.safe_dump({
             "arm": {"interface": "poco_cell", "channel": channel,
                     "lock_folder": str(folder / "locks")},
-            "control": {"realtime": args.realtime}}))
+            "control": {"realtime": not args.ordinary}}))
         stack.enter_context(kept(log, "arm_controller", f"config:={robot}"))
         sender.until(lambda: sender.figures.get("state") == "active", "the arm is up")
         sender.begin()

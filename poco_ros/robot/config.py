@@ -179,8 +179,8 @@ class ControlConfig:
         0.045, "from measuring to acting within a tick: time for the chunk to arrive", unit="s",
         minimum=0.0)
     realtime: bool = setting(
-        False, "let the ticks go before ordinary programs; needs root or the limit rtprio, and a"
-        " machine with cores to spare")
+        True, "let the ticks go before ordinary programs, where root or the limit rtprio allows"
+        " it; elsewhere they have ordinary priority, and the diagnostics say so")
     home_on_activate: bool = setting(False, "go home when activated")
     heartbeat_timeout: float = setting(
         0.0, "stop when the operator's heartbeat is missing for so long; 0 = no heartbeat wanted",
