@@ -16,6 +16,7 @@ import h5py
 import numpy as np
 import pytest
 
+from poco_ros.bringup.sim_scene import SimSceneArguments, resolve
 from poco_ros.cli.main import main
 from poco_ros.core.config import to_dict
 from poco_ros.core.errors import DataError
@@ -27,6 +28,7 @@ from poco_ros.data.demonstrations import demonstrations_path, load_demonstration
 from poco_ros.data.directed.robomimic.demonstrator import RobomimicDemonstrator
 from poco_ros.data.robomimic_made import generate_robomimic, make_demo
 from poco_ros.data.robomimic_sets import load_robomimic
+from poco_ros.preset import load_preset
 from sim_bridge.quiet import quiet_import
 from sim_bridge.robosuite_env import ENVIRONMENTS
 
@@ -198,6 +200,19 @@ def test_a_preset_makes_what_it_needs_once(
     assert len(episodes) == 2 and path.exists()
     again = load_demonstrations(wanted, TASK, show_progress=False)
     assert [e.to_bytes() for e in again] == [e.to_bytes() for e in episodes]
+
+
+@pytest.mark.parametrize(("domain", "zeta", "demos"), [
+    ("lift", 0.15, 300), ("can", 0.3, 30), ("square", 0.08, 300)])
+def test_presets_and_launch_know_the_tasks(
+        domain: str, zeta: float, demos: int, tmp_path: Path) -> None:
+    paper, small = load_preset(f"paper_{domain}"), load_preset(f"cpu_{domain}")
+    assert paper.task == small.task == TaskConfig(domain=domain)
+    assert {paper.demonstrations.kind, small.demonstrations.kind} == {"robomimic"}
+    assert (paper.agent.zeta, paper.demonstrations.episodes) == (zeta, demos)
+    assert (paper.agent.eta, paper.agent.beta, paper.agent.hidden_dim) == (0.001, 1.0, 512)
+    resolved = resolve(SimSceneArguments(task=domain, run_dir=str(tmp_path / "run")))
+    assert Path(resolved.preset).name == f"cpu_{domain}.yaml"
 
 
 def test_the_command_says_what_it_made(
