@@ -14,8 +14,9 @@ from pathlib import Path
 
 import can
 import pytest
-from cell_support import wait_until
+from cell_support import quick_config, wait_until
 
+from poco_ros.cell.cell import Cell
 from poco_ros.cell.config import CellConfig
 from poco_ros.cli import cell as command
 from poco_ros.core.config import load
@@ -35,13 +36,14 @@ def run(*words: str) -> int:
 
 def test_the_cell_tells_its_names_obeys_commands_and_ends_cleanly(
         tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    folder = ["--folder", str(tmp_path)]
+    plugs = tmp_path / "made" / "cell"
+    folder = ["--folder", str(plugs)]
     process = subprocess.Popen(
         [sys.executable, "-c", PROGRAM, "cell", *folder, "--config", str(CONFIGS / "quick.yaml"),
          "--no-operator", "--slcan"], env={**os.environ, "PYTHONPATH": str(ROOT)},
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     try:
-        description = tmp_path / "cell.json"
+        description = plugs / "cell.json"
         wait_until(lambda: description.exists() or process.poll() is not None, "it is up")
         names = json.loads(description.read_text())
         assert set(names) == {"can", "cameras", "keypad", "control", "process"}
@@ -67,7 +69,7 @@ def test_the_cell_tells_its_names_obeys_commands_and_ends_cleanly(
         output, _ = process.communicate(timeout=20)
     assert process.returncode == 0, output
     assert names["can"]["channel"] in output and names["cameras"]["front"] in output
-    assert not list(tmp_path.iterdir())
+    assert not plugs.exists()
 
 
 def test_a_command_without_a_cell_says_how_to_start_one(tmp_path: Path) -> None:
@@ -78,8 +80,19 @@ def test_a_command_without_a_cell_says_how_to_start_one(tmp_path: Path) -> None:
 def test_a_port_that_is_taken_is_named_and_leaves_nothing_behind(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         with pytest.raises(PocoError, match="--port"):
-            run("--folder", str(tmp_path), "--port", str(taken.getsockname()[1]))
+            run("--folder", str(tmp_path / "cell"), "--port", str(taken.getsockname()[1]))
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_of_somebody_elses_stays(tmp_path: Path) -> None:
+    Cell(quick_config(tmp_path)).close()
+    assert tmp_path.exists() and not list(tmp_path.iterdir())
+    (tmp_path / "new").mkdir()
+    cell = Cell(quick_config(tmp_path / "new" / "cell"))
+    kept = tmp_path / "new" / "cell" / "notes.txt"
+    kept.touch()
+    cell.close()
+    assert list((tmp_path / "new" / "cell").iterdir()) == [kept]
 
 
 def test_wrong_settings_are_refused_by_name(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,7 @@ class Cell:
         self._selector = selectors.DefaultSelector()
         self._plugs = ExitStack()
         self._plugs.callback(self._selector.close)
-        config.folder.mkdir(parents=True, exist_ok=True)
+        self._make_folder(config.folder)
         self.scene = Scene(config.scene)
         self.scene.place_arm(np.asarray(config.scene.folded))
         self.arm = PiperArm(self.scene, config.can)
@@ -70,6 +71,12 @@ class Cell:
         except BaseException:
             self._plugs.close()
             raise
+
+    def _make_folder(self, folder: Path) -> None:
+        """Make the folder of the plugs; one that was not there goes when the cell closes."""
+        if not folder.exists():
+            self._plugs.callback(_remove_if_empty, folder)
+        folder.mkdir(parents=True, exist_ok=True)
 
     def _make_plugs(self) -> None:
         config, plugs = self.config, self._plugs
@@ -228,3 +235,8 @@ class Cell:
     def _from_slcan(self, frames: Sequence[Frame]) -> None:
         assert self.slcan is not None
         self._command(frames, self.slcan.forward)
+
+
+def _remove_if_empty(folder: Path) -> None:
+    with suppress(OSError):
+        folder.rmdir()
