@@ -157,7 +157,9 @@ class QCFQLConfig(GenerativeConfig):
     NEEDS_FLOW = True
 
     algorithm: str = setting("qc_fql", "learning algorithm")
-    alpha: float = setting(300.0, "weight of the distillation beside the mean Q", minimum=0.0)
+    alpha: float = setting(
+        3.0, "weight of the distillation beside the mean Q; published weights, for rewards of -1 and"
+        " 0, are a hundred times as large", minimum=0.0)
 
 
 @dataclass(frozen=True)
