@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
+import rclpy
 from graph_support import ros
+from rcl_interfaces.msg import Log
 from rclpy.parameter import Parameter
+from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_srvs.srv import SetBool
 
 from poco_ros.core.config import setting
@@ -18,6 +22,7 @@ from poco_ros.ros import names
 from poco_ros.ros.convert import reward_to_msg
 from poco_ros.ros.diagnostics import Health
 from poco_ros.ros.fast_loop import FastLoop
+from poco_ros.ros.logs import forwarded
 from poco_ros.ros.node import PocoNode
 from poco_ros.ros.parameters import declare_settings
 
@@ -100,6 +105,31 @@ def test_a_fault_is_an_error_until_it_is_healed_and_events_are_counted(node: Poc
     assert health.summary()[0] == b"\x02" and "no space left" in health.summary()[1]
     health.healed("save")
     assert health.summary()[0] == b"\x01"
+
+
+def test_what_a_library_logs_is_on_rosout(
+        node: PocoNode, capfd: pytest.CaptureFixture[str]) -> None:
+    heard: list[tuple[int, str, str]] = []
+    node.create_subscription(
+        Log, "/rosout", lambda log: heard.append((ord(log.level) if isinstance(log.level, bytes)
+                                                  else log.level, log.name, log.msg)),
+        QoSProfile(depth=10, durability=DurabilityPolicy.TRANSIENT_LOCAL))
+    library = logging.getLogger("poco_ros.robot.camera")
+    with forwarded(node.get_logger()):
+        library.debug("of no interest")
+        library.info("camera %s: %d frames", "front", 3)
+        library.warning("camera front: closed")
+        library.error("camera front: broken")
+    library.info("said to nobody")
+    wanted = [(20, "shared", "camera front: 3 frames"), (30, "shared", "camera front: closed"),
+              (40, "shared", "camera front: broken")]
+    end = time.monotonic() + 20.0
+    while not set(wanted) <= set(heard):
+        assert time.monotonic() < end, heard
+        rclpy.spin_once(node, timeout_sec=0.1)
+    assert not [text for _, _, text in heard if "interest" in text or "nobody" in text]
+    assert capfd.readouterr().err.count("camera front: closed") == 1
+    assert library.getEffectiveLevel() == logging.WARNING
 
 
 def test_the_fast_loop_wakes_for_a_service_and_calls_back_in_its_thread(node: PocoNode) -> None:

@@ -158,8 +158,8 @@ class QCFQLConfig(GenerativeConfig):
 
     algorithm: str = setting("qc_fql", "learning algorithm")
     alpha: float = setting(
-        3.0, "weight of the distillation beside the mean Q; published weights, for rewards of -1 and"
-        " 0, are a hundred times as large", minimum=0.0)
+        3.0, "weight of the distillation beside the mean Q; those published, for rewards of -1"
+        " and 0, are a hundred times as large", minimum=0.0)
 
 
 @dataclass(frozen=True)

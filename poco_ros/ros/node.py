@@ -27,6 +27,7 @@ from rclpy.signals import SignalHandlerOptions
 from poco_ros.core.errors import PocoError
 from poco_ros.ros.diagnostics import Health
 from poco_ros.ros.fast_loop import FastLoop, LoopGroup
+from poco_ros.ros.logs import forwarded
 from poco_ros.ros.parameters import given_parameters
 
 REFUSED = 2
@@ -138,7 +139,9 @@ def compose(makes: Sequence[Callable[[], PocoNode]],
     interrupts = Interrupts()
     try:
         with interrupts.caught():
-            return _run([make() for make in makes], interrupts)
+            nodes = [make() for make in makes]
+            with forwarded(nodes[0].get_logger()):
+                return _run(nodes, interrupts)
     except PocoError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return REFUSED
