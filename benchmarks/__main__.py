@@ -16,6 +16,7 @@ BENCHMARKS = {
     "infer": "infer_chunk over ROS while the learner trains",
     "memory": "memory of the whole sim_scene graph",
     "encoder": "camera picture to features, one thread",
+    "encoder_heads": "what features know of the emulated cube's position, by a linear probe",
     "ticks": "ticks of the arm beside a learner that trains, in the emulated cell",
     "observation": "observation to chunk in the robot's graph, in the emulated cell",
 }
