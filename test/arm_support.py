@@ -31,7 +31,7 @@ from poco_ros.ros import convert, names
 NODE = "arm_controller"
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 PERIOD = 1.0 / 15.0
-HOLDS = (TickStatus.HELD, TickStatus.FAULT)
+HOLDS = (TickStatus.HELD, TickStatus.FAULT, TickStatus.BLOCKED)
 QUICK: dict[str, Any] = {"homing": {"velocity": 2.0}, "safety": {"soft_start": 0.1}}
 """Settings that do not keep tests waiting."""
 

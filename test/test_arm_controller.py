@@ -321,6 +321,21 @@ def test_homing_that_is_blocked_becomes_a_fault(cell: Cell) -> None:
     assert "home was not reached" in cell.controller.status().reason
 
 
+@pytest.mark.parametrize("cell", [{"safety": {"following_error": 0.15}}], indirect=True)
+def test_an_arm_that_something_blocks_is_held_and_the_tick_says_so(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.run_chunk(1, [0.0] * 6 + [AS_OPEN_AS_IT_IS], horizon=2)
+    cell.emulator.ask(blocked=True)
+    cell.next_observation()
+    cell.controller.offer(cell.chunk(2, [1.0, 0, 0, 0, 0, 0, AS_OPEN_AS_IT_IS], 10), "ep")
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=5)
+    wait_until(lambda: any(tick.decision.fault for tick in cell.executed))
+    first = next(tick for tick in cell.executed if tick.decision.fault)
+    assert first.decision.blocked and "joint1" in first.decision.reason
+    assert all(not tick.decision.blocked for tick in cell.executed if tick is not first)
+
+
 def test_when_the_arm_is_unplugged_the_loop_goes_on_and_says_so(cell: Cell) -> None:
     cell.controller.activate()
     cell.emulator.close()

@@ -16,6 +16,7 @@ from poco_ros.core.joining import (
     RewardSample,
     TickStatus,
 )
+from poco_ros.core.labels import labelled
 
 PERIOD = 50
 BEGINS = 1_000
@@ -138,6 +139,23 @@ def test_held_ticks_are_steps_and_a_stop_cuts_the_episode() -> None:
     assert len(episode) == 2 and episode.policy_versions.tolist() == [7, 0]
     assert not episode.terminated and not episode.truncated and episode.trainable
     assert "stopped at step 2" in episode.notes[0]
+
+
+@pytest.mark.parametrize(("status", "learned"), [(TickStatus.FAULT, False),
+                                                 (TickStatus.BLOCKED, True)])
+def test_a_fault_cuts_the_episode_and_a_collision_is_learned_from(
+        status: TickStatus, learned: bool) -> None:
+    builder = EpisodeBuilder("e", "task", BEGINS, step_reward=0.0)
+    for kind, item in streams(3)[0]:
+        feed(builder, kind, item)
+    builder.add_executed(executed(0))
+    builder.add_executed(executed(1))
+    builder.add_executed(executed(2, status))
+    episode = builder.build()
+    assert len(episode) == 2 and episode.trainable is learned
+    assert "at step 2" in episode.notes[0]
+    failed = labelled(episode, Outcome.FAILURE, "keypad")
+    assert failed.terminated and failed.trainable is learned and not failed.rewards.any()
 
 
 def test_an_episode_without_a_complete_step_is_none() -> None:

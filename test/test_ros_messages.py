@@ -14,6 +14,10 @@ from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.core.joining import ExecutedAction, RewardSample, TickStatus
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.learning.policies import FlowPolicy, PolicySpec
+from poco_ros.nodes.arm_controller.tick_topics import executed_action
+from poco_ros.robot.arm import ArmCommand
+from poco_ros.robot.control_status import Executed
+from poco_ros.robot.safety_filter import Decision
 from poco_ros.ros import convert
 from poco_ros.ros.weights import policy_of, weights_to_msg
 
@@ -147,3 +151,19 @@ def test_a_round_names_its_version() -> None:
     status = convert.LearnerStatus(stage="online", episodes_trained=7, round_versions=(30, 41))
     again = convert.learner_status_of(over_the_wire(convert.learner_status_to_msg(0, status)))
     assert [again.version_of_round(n) for n in (5, 6, 7, 8)] == [None, 30, 41, None]
+
+
+@pytest.mark.parametrize(("verdict", "fault", "blocked", "told"), [
+    (TickStatus.HELD, False, False, TickStatus.HELD),
+    (TickStatus.HELD, True, False, TickStatus.FAULT),
+    (TickStatus.HELD, True, True, TickStatus.BLOCKED),
+    (TickStatus.STOPPED, True, False, TickStatus.STOPPED),
+])
+def test_a_tick_of_the_arm_says_what_held_it(
+        verdict: TickStatus, fault: bool, blocked: bool, told: TickStatus) -> None:
+    action = np.zeros(7, np.float32)
+    decision = Decision(ArmCommand(np.zeros(6), 0.0), action, action, verdict, "why", fault,
+                        blocked)
+    executed = executed_action(Executed(5, "e", 3, None, decision))
+    assert (executed.status, executed.reason, executed.step) == (told, "why", 3)
+    assert convert.executed_of(convert.executed_to_msg(executed)).status == told

@@ -176,6 +176,20 @@ def test_an_arm_that_does_not_follow_is_a_fault() -> None:
     filter = entered()
     decision = filter.act(np.zeros(7), SECOND, state(HOME + np.eye(6)[2] * 0.5, SECOND), SECOND)
     assert decision.fault and "joint3" in decision.reason and "blocks" in decision.reason
+    assert decision.blocked  # what was asked for brought it there
+    again = filter.act(np.zeros(7), SECOND, state(HOME, SECOND), SECOND)
+    assert not again.fault and not again.blocked
+
+
+@pytest.mark.parametrize("faults", [(FAULT,), ()])
+def test_an_arm_that_is_driven_away_by_a_fault_or_a_stop_is_not_blocked(
+        faults: tuple[ArmFault, ...]) -> None:
+    filter = entered()
+    if not faults:
+        filter.stop("the key")
+    away = state(HOME + np.eye(6)[2] * 0.5, SECOND, faults=faults)
+    decision = filter.act(np.zeros(7), SECOND, away, SECOND)
+    assert decision.fault and not decision.blocked
 
 
 def test_a_stop_stays_latched_until_it_is_released() -> None:

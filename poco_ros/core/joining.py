@@ -29,6 +29,7 @@ class TickStatus(IntEnum):
     HELD = 2
     STOPPED = 3
     FAULT = 4
+    BLOCKED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -146,6 +147,9 @@ class EpisodeBuilder:
             return
         if action.status == TickStatus.FAULT:
             self.cut(f"fault at step {self.steps}: {action.reason}", trainable=False)
+            return
+        if action.status == TickStatus.BLOCKED:  # the policy's own doing: it shall learn from it
+            self.cut(f"blocked at step {self.steps}: {action.reason}")
             return
         if action.step != len(self._executed):
             self.cut(f"action of step {len(self._executed)} is missing, got step {action.step}",

@@ -8,7 +8,7 @@ does not follow, a latched stop, all end in the measured pose being held.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -42,6 +42,8 @@ class Decision:
     """Why, when not NOMINAL."""
     fault: bool = False
     """Held because something is wrong with the arm, not with the action: a person must look."""
+    blocked: bool = False
+    """The fault is that the arm cannot go where it was asked to."""
 
 
 class SafetyFilter:
@@ -104,9 +106,8 @@ class SafetyFilter:
             now_ns: monotonic clock [ns].
         """
         asked = self._readable(action)
-        trouble = self._trouble(state)
-        if trouble or self.stop_reason:
-            return self.hold(state, trouble, asked, fault=True)
+        if (refused := self._refused(state, asked)) is not None:
+            return refused
         if np.shape(action) != asked.shape or not np.isfinite(action).all():
             return self.hold(state, f"the action is not {len(asked)} finite values:"
                              f" {np.asarray(action)}", asked)
@@ -119,22 +120,19 @@ class SafetyFilter:
 
     def move(self, target: ArmCommand, state: ArmState, now_ns: int) -> Decision:
         """Decide on a pose asked for directly: homing, or following a leader."""
-        trouble = self._trouble(state)
+        if (refused := self._refused(state)) is not None:
+            return refused
         vector = target.vector()
-        if not trouble and (vector.shape != self._positions.lower.shape
-                            or not np.isfinite(vector).all()):
-            trouble = f"the pose is not complete and finite: {vector}"
-        if trouble or self.stop_reason:
-            return self.hold(state, trouble, fault=True)
+        if vector.shape != self._positions.lower.shape or not np.isfinite(vector).all():
+            return self.hold(state, f"the pose is not complete and finite: {vector}", fault=True)
         before = self._before()
         asked = self.mapping.action(target, before)
         return self._execute(target, before, asked, now_ns)
 
     def rest(self, state: ArmState, now_ns: int) -> Decision:
         """Nothing is asked for: stay at the pose commanded last."""
-        trouble = self._trouble(state)
-        if trouble or self.stop_reason:
-            return self.hold(state, trouble, fault=True)
+        if (refused := self._refused(state)) is not None:
+            return refused
         before = self._before()
         self._commanded_ns = now_ns
         action = self.mapping.action(before, before)
@@ -170,6 +168,15 @@ class SafetyFilter:
         """Lift the latch; :meth:`enter` must be called before anything moves again."""
         self.stop_reason = ""
 
+    def _refused(self, state: ArmState, asked: np.ndarray | None = None) -> Decision | None:
+        """Return that the arm must be held, whatever is asked; None when all is well."""
+        trouble = self._trouble(state)
+        blocked = "" if trouble or self.stop_reason else self._blocked(state)
+        if not (trouble or blocked or self.stop_reason):
+            return None
+        held = self.hold(state, trouble or blocked, asked, fault=True)
+        return replace(held, blocked=True) if blocked else held
+
     def _trouble(self, state: ArmState) -> str:
         """Return what is wrong with the arm right now, empty when nothing is."""
         if tuple(state.joint_names) != self.joint_names:
@@ -178,6 +185,10 @@ class SafetyFilter:
             return "; ".join(map(str, state.faults))
         if not (np.isfinite(state.positions).all() and np.isfinite(state.gripper)):
             return f"the measured pose is not finite: {state.positions}, {state.gripper}"
+        return ""
+
+    def _blocked(self, state: ArmState) -> str:
+        """Return how far the arm is from where it was asked to be, empty when it follows."""
         if self._holding:
             return ""  # the held pose was measured
         error = np.abs(self._before().positions - state.positions)

@@ -42,10 +42,11 @@ class ArmTopics:
 def executed_action(tick: Executed) -> ExecutedAction:
     """Return what the control loop did in a tick, as the graph knows it."""
     decision, played = tick.decision, tick.played
-    faulty = decision.fault and decision.verdict is TickStatus.HELD
+    status = decision.verdict
+    if decision.fault and status is TickStatus.HELD:
+        status = TickStatus.BLOCKED if decision.blocked else TickStatus.FAULT
     return ExecutedAction(
         tick.stamp, tick.episode_id, tick.step, decision.executed, decision.requested,
         chunk_id=played.chunk_id if played else 0, index=played.index if played else 0,
         policy_version=played.policy_version if played else 0,
-        status=TickStatus.FAULT if faulty else decision.verdict,
-        reason=decision.reason)
+        status=status, reason=decision.reason)
