@@ -14,6 +14,7 @@ from poco_ros.core.rollout import ChunkPolicy
 from poco_ros.core.seeding import chunk_seed
 
 WIDTH, HEIGHT = 320, 240
+GIF_WIDTH = 560
 FRAME_EVERY = 3
 """Control steps between frames: rendering on a CPU takes longer than the simulation."""
 HOLD_FRAMES = 8
@@ -90,9 +91,15 @@ def write_video(frames: Sequence[np.ndarray], path: Path, rate: float) -> None:
 
 
 def write_gif(frames: Sequence[np.ndarray], path: Path, rate: float) -> None:
-    """Write frames (H, W, 3) uint8 RGB as an animated GIF, which every page shows."""
+    """Write frames (H, W, 3) uint8 RGB as an animated GIF, which every page shows.
+
+    It is at most ``GIF_WIDTH`` wide: a GIF grows with its pixels as no video does.
+    """
     from PIL import Image
 
-    pictures = [Image.fromarray(frame).quantize(96) for frame in frames]
+    width = min(GIF_WIDTH, frames[0].shape[1])
+    height = round(frames[0].shape[0] * width / frames[0].shape[1])
+    pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.BOX).quantize(64)
+                for frame in frames]
     pictures[0].save(path, save_all=True, append_images=pictures[1:],
                      duration=round(1000 / rate), loop=0, optimize=True)
