@@ -233,6 +233,8 @@ def test_each_saver_of_the_preset_is_switched_off_in_turn_and_all_of_them_togeth
              for cell in expand(load_matrix("ablation_savers"))}
     saving = cells.pop("base")
     off = cells.pop("all-off")
+    floor = cells.pop("sum-floor")  # a saver that the preset does not take, beside what it is to
+    assert floor == dataclasses.replace(cells["sum"], weight_floor=0.01)
     changed = {field.name for field in dataclasses.fields(saving)
                if getattr(saving, field.name) != getattr(off, field.name)}
     assert changed == {"posterior", "posterior_batch", "candidate_flow_steps",
