@@ -402,8 +402,8 @@ int pthread_cond_clockwait(pthread_cond_t *cond, pthread_mutex_t *mutex, clockid
     return real(cond, mutex, clock, &kernels);
 }
 """
-"""The wall clock of a process goes back by an hour when the file JUMPED is there. The kernel's does
-not, so a time to wait until is told to it as it knows it; else every wait ends at once."""
+"""The wall clock of a process goes back by an hour when the file JUMPED is there. The kernel's
+does not: it is told a time to wait until as it knows it, or every wait would end at once."""
 
 
 @pytest.mark.skipif(shutil.which("cc") is None, reason="a C compiler makes the clock jump")
