@@ -87,7 +87,9 @@ def _start(context: LaunchContext, name: str, graph: Graph) -> list[Any]:
 def _process_actions(nodes: Sequence[NodeSpec]) -> list[Any]:
     spec = nodes[0]
     kept: dict[str, Any] = {
-        "output": "screen", "emulate_tty": True, "additional_env": kept_environment(spec.nice),
+        # No terminal: bars that draw themselves anew would fill the log.
+        "output": "screen",
+        "additional_env": {**kept_environment(spec.nice), "PYTHONUNBUFFERED": "1"},
         "respawn": spec.respawn, "respawn_delay": RESPAWN_DELAY,
         "sigterm_timeout": str(STOP_PATIENCE)}
     if spec.process:  # names, namespaces and parameters are among the words of each node

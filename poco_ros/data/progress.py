@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -18,6 +19,8 @@ from rich.text import Text
 
 Advance = Callable[[int, int], None]
 """Called with the episodes and the steps that were finished since the last call."""
+LINES_EVERY = 10.0
+"""Where there is no terminal: time between two lines [s]."""
 
 
 class _Rate(TextColumn):
@@ -35,14 +38,23 @@ class _Rate(TextColumn):
 @contextmanager
 def progress_bar(description: str, total: int, done: int = 0,
                  shown: bool = True) -> Iterator[Advance]:
-    """Show a bar of ``total`` episodes of which ``done`` are there; yield how to advance it."""
+    """Show a bar of ``total`` episodes of which ``done`` are there; yield how to advance it.
+
+    In a log, where nothing can be drawn anew, it is a line every now and then.
+    """
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(),
                TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, disable=not shown) as progress:
         bar = progress.add_task(description, total=total, completed=done, steps=0)
+        lines = shown and not progress.console.is_terminal
+        line_at = time.monotonic()
 
         def advance(episodes: int, steps: int) -> None:
+            nonlocal line_at
             before = progress.tasks[0].fields["steps"]
             progress.update(bar, advance=episodes, steps=before + steps)
+            if lines and time.monotonic() - line_at >= LINES_EVERY:
+                line_at = time.monotonic()
+                print(f"{description}: {progress.tasks[0].completed:.0f}/{total}", flush=True)
 
         yield advance
