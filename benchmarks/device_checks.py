@@ -21,7 +21,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.learning.agents import Agent, Phase, make_agent
 from poco_ros.learning.captured import DeviceUpdater
-from poco_ros.learning.config import ALGORITHMS, AgentConfig, PocoConfig, PPOConfig, TrainConfig
+from poco_ros.learning.config import AgentConfig, PocoConfig, TrainConfig
 from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import Replay
 from poco_ros.learning.trainer import Trainer
@@ -31,11 +31,6 @@ OWN: dict[str, dict[str, Any]] = {
     "poco": {"eta": 0.5, "num_candidates": 8},  # all weights above zero: the same noise for both
     "qc": {"num_candidates": 8}, "dsrl": {"noise_hidden_dim": 64, "distillation_steps": 2}}
 UPDATES = 6
-
-
-def off_policy() -> list[str]:
-    """Return the algorithms that learn from a replay."""
-    return [name for name in ALGORITHMS if not issubclass(ALGORITHMS[name], PPOConfig)]
 
 
 def small(algorithm: str) -> AgentConfig:

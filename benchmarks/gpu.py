@@ -19,12 +19,12 @@ from benchmarks.device_checks import (
     from_plain,
     from_uncaptured,
     never_waits,
-    off_policy,
     resumes_exactly,
     small,
 )
 from benchmarks.update import PAPER
 from poco_ros.learning.agents import Phase
+from poco_ros.learning.config import OFF_POLICY
 
 NEAR = 0.01
 """Two results are equal when they differ by less than this share of the way that they went:
@@ -44,7 +44,7 @@ def result(device: str, name: str, value: float) -> None:
 def equal(device: str) -> int:
     """Hold the update on the device against the plain one; return 1 when they differ."""
     on_gpu, differing, done = device == "cuda", 0, 0
-    cases = [(name, phase, small(name)) for name in off_policy() for phase in Phase]
+    cases = [(name, phase, small(name)) for name in OFF_POLICY for phase in Phase]
     for name, phase, config in [*cases, *([("poco at the paper's size", Phase.FULL, PAPER)]
                                           if on_gpu else [])]:
         if on_gpu:

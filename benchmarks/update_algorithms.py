@@ -22,9 +22,9 @@ from poco_ros.core.config import from_dict, to_dict
 from poco_ros.learning.agents import make_agent
 from poco_ros.learning.config import (
     ALGORITHMS,
+    OFF_POLICY,
     AgentConfig,
     PocoConfig,
-    PPOConfig,
     shared_settings,
 )
 from poco_ros.preset import load_preset
@@ -37,11 +37,6 @@ GROWTH = {"num_candidates": (1, 8, 16, 32, 64), "batch_size": (64, 128, 256, 512
           "hidden_dim": (128, 256, 512, 1024), "flow_steps": (1, 5, 10, 20)}
 EPISODES_EACH = 2
 """Episodes that an environment runs when their rate is measured."""
-
-
-def off_policy() -> list[str]:
-    """Return the algorithms that do an update from a replay; the others learn in rounds."""
-    return [name for name in ALGORITHMS if not issubclass(ALGORITHMS[name], PPOConfig)]
 
 
 def of_preset(algorithm: str) -> AgentConfig:
@@ -77,7 +72,7 @@ def measure(configs: dict[str, AgentConfig], observation: int, action_dim: int,
 def algorithms(rounds: int) -> None:
     """Print the table of all algorithms."""
     task = load_preset(PRESET).task
-    names = off_policy()
+    names = OFF_POLICY
     small = measure({name: of_preset(name) for name in names}, task.observation.size,
                     task.action_dim, 10 * rounds)
     large = measure({name: of_paper(name) for name in names}, OBSERVATION, ACTION_DIM, rounds)

@@ -32,8 +32,11 @@ _NICENESS = "POCO_NICENESS"
 
 
 def kept_environment(nice: int = 0) -> dict[str, str]:
-    """Return what this process, as keeper, adds to the environment of a node that it starts."""
-    return {_KEEPER: str(os.getpid()), _NICENESS: str(nice)}
+    """Return what this process, as keeper, adds to the environment of a node that it starts.
+
+    What the node prints comes at once, also where it goes to a pipe or a log.
+    """
+    return {_KEEPER: str(os.getpid()), _NICENESS: str(nice), "PYTHONUNBUFFERED": "1"}
 
 
 def settle(patience: float = STOP_PATIENCE) -> None:

@@ -88,8 +88,7 @@ def _process_actions(nodes: Sequence[NodeSpec]) -> list[Any]:
     spec = nodes[0]
     kept: dict[str, Any] = {
         # No terminal: bars that draw themselves anew would fill the log.
-        "output": "screen",
-        "additional_env": {**kept_environment(spec.nice), "PYTHONUNBUFFERED": "1"},
+        "output": "screen", "additional_env": kept_environment(spec.nice),
         "respawn": spec.respawn, "respawn_delay": RESPAWN_DELAY,
         "sigterm_timeout": str(STOP_PATIENCE)}
     if spec.process:  # names, namespaces and parameters are among the words of each node

@@ -10,10 +10,9 @@ from learning_support import agent_for, random_episode
 from poco_ros.core.config import from_dict
 from poco_ros.learning.agents import Agent, Phase
 from poco_ros.learning.captured import DeviceUpdater
-from poco_ros.learning.config import ALGORITHMS, AgentConfig, PPOConfig, TrainConfig
+from poco_ros.learning.config import OFF_POLICY, AgentConfig, TrainConfig
 from poco_ros.learning.replay import Replay
 
-OFF_POLICY = [name for name in ALGORITHMS if not issubclass(ALGORITHMS[name], PPOConfig)]
 SMALL = {"hidden_dim": 24, "num_layers": 2, "chunk_horizon": 3, "batch_size": 16}
 OWN: dict[str, dict[str, Any]] = {
     "poco": {"num_candidates": 6, "eta": 0.5, "zeta": 1.2, "flow_steps": 4},

@@ -45,6 +45,24 @@ def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
     return Batch.of(chunks, torch.zeros(1), torch.ones(1))
 
 
+def two_modes(generator: np.random.Generator) -> Batch:
+    """Return 256 actions of one dimension: 70% around +0.6, 30% around -0.5, deviation 0.05."""
+    upper = generator.random(256) < 0.7
+    actions = np.where(upper, 0.6, -0.5) + 0.05 * generator.standard_normal(256)
+    return bandit_batch(actions[:, None], np.zeros(256))
+
+
+def check_two_modes(agent: Agent, tolerance: float) -> None:
+    """Assert that the policy samples what :func:`two_modes` draws; means within ``tolerance``."""
+    drawn = samples(agent, 4000)[:, 0]
+    upper = drawn > 0.05
+    assert abs(upper.mean() - 0.7) < 0.05
+    assert abs(drawn[upper].mean() - 0.6) < tolerance
+    assert abs(drawn[~upper].mean() + 0.5) < tolerance
+    assert 0.02 < drawn[upper].std() < 0.12
+    assert np.mean(np.minimum(abs(drawn - 0.6), abs(drawn + 0.5)) > 0.3) < 0.05
+
+
 def samples(agent: Agent, count: int, seed: int = 1) -> np.ndarray:
     """Return ``count`` flat chunks (count, C) drawn from the policy at the zero observation."""
     generator = torch.Generator().manual_seed(seed)

@@ -22,7 +22,7 @@ from benchmarks.update_jax import JaxProcess, sizes_of
 from poco_ros.learning.agents import Agent, Phase
 from poco_ros.learning.agents.qc import QChunking
 from poco_ros.learning.captured import DeviceUpdater
-from poco_ros.learning.config import PocoConfig, QCConfig, TrainConfig
+from poco_ros.learning.config import OFF_POLICY, PocoConfig, QCConfig, TrainConfig
 
 SMALL = PocoConfig(hidden_dim=24, num_layers=3, num_candidates=7, batch_size=12, flow_steps=4)
 
@@ -64,7 +64,7 @@ def test_each_variant_changes_one_setting_and_the_papers_own_is_among_them() -> 
 # -- what `python -m benchmarks gpu` does on the card, here on the CPU --------------------------
 
 
-@pytest.mark.parametrize("algorithm", device_checks.off_policy())
+@pytest.mark.parametrize("algorithm", OFF_POLICY)
 def test_the_checks_of_equality_pass_without_a_gpu(algorithm: str) -> None:
     config = device_checks.small(algorithm)
     for phase in Phase:
@@ -99,7 +99,7 @@ def test_the_check_of_learning_passes_without_a_gpu(precision: str) -> None:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-@pytest.mark.parametrize("algorithm", device_checks.off_policy())
+@pytest.mark.parametrize("algorithm", OFF_POLICY)
 def test_on_a_gpu_the_captured_update_is_the_plain_one(algorithm: str) -> None:
     config = device_checks.small(algorithm)
     for phase in Phase:

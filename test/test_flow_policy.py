@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, bandit_batch, samples
+from learning_support import agent_for, check_two_modes, two_modes
 
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.core.seeding import chunk_noise
@@ -21,16 +21,8 @@ def test_sampler_recovers_a_two_mode_distribution() -> None:
     agent = agent_for(config)
     generator = np.random.default_rng(0)
     for _ in range(2500):
-        upper = generator.random(256) < 0.7
-        actions = np.where(upper, 0.6, -0.5) + 0.05 * generator.standard_normal(256)
-        agent.update(bandit_batch(actions[:, None], np.zeros(256)), Phase.CLONE)
-    drawn = samples(agent, 4000)[:, 0]
-    upper = drawn > 0.05
-    assert abs(upper.mean() - 0.7) < 0.05
-    assert abs(drawn[upper].mean() - 0.6) < 0.03
-    assert abs(drawn[~upper].mean() + 0.5) < 0.03
-    assert 0.02 < drawn[upper].std() < 0.12
-    assert np.mean(np.minimum(abs(drawn - 0.6), abs(drawn + 0.5)) > 0.3) < 0.05
+        agent.update(two_modes(generator), Phase.CLONE)
+    check_two_modes(agent, 0.03)
 
 
 @pytest.mark.parametrize("activation", ["silu", "gelu", "relu"])

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, bandit_batch, random_episode, samples, signature
+from learning_support import agent_for, check_two_modes, random_episode, signature, two_modes
 
 from poco_ros.core.config import from_dict
 from poco_ros.core.errors import CheckpointError, ConfigError
@@ -52,16 +52,8 @@ def test_it_recovers_a_two_mode_distribution(model: str) -> None:
         if number == 2000:  # the last steps of a constant rate are a random walk
             for group in agent.actor_optimizer.param_groups:
                 group["lr"] = 1e-4
-        upper = generator.random(256) < 0.7
-        actions = np.where(upper, 0.6, -0.5) + 0.05 * generator.standard_normal(256)
-        agent.update(bandit_batch(actions[:, None], np.zeros(256)), Phase.CLONE)
-    drawn = samples(agent, 4000)[:, 0]
-    upper = drawn > 0.05
-    assert abs(upper.mean() - 0.7) < 0.05
-    assert abs(drawn[upper].mean() - 0.6) < 0.04
-    assert abs(drawn[~upper].mean() + 0.5) < 0.04
-    assert 0.02 < drawn[upper].std() < 0.12
-    assert np.mean(np.minimum(abs(drawn - 0.6), abs(drawn + 0.5)) > 0.3) < 0.05
+        agent.update(two_modes(generator), Phase.CLONE)
+    check_two_modes(agent, 0.04)
 
 
 @every_model

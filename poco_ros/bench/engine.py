@@ -23,12 +23,12 @@ from joblib import Parallel, delayed
 from poco_ros.bench.cell_folder import BenchFolder, CellFolder, Outcome, State
 from poco_ros.bench.cells import Cell, CellRecord
 from poco_ros.core.errors import PocoError
+from poco_ros.core.threads import VARIABLES
 from poco_ros.processes import STOP_PATIENCE, kept_environment
 
 LOOK_EVERY = 0.2
 """Pause between two looks at a process [s]."""
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Watcher(Protocol):
@@ -49,7 +49,7 @@ def cell_environment(slot: int, gpus: Sequence[str]) -> dict[str, str]:
 
     One thread for whatever computes; of several graphics cards, one in turn.
     """
-    added = {**dict.fromkeys(THREADS, "1"), "PYTHONUNBUFFERED": "1", **kept_environment()}
+    added = {**dict.fromkeys(VARIABLES, "1"), **kept_environment()}
     if gpus:
         added["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     return added

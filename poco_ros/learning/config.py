@@ -299,6 +299,8 @@ ALGORITHMS: dict[str, type[AgentConfig]] = {
                                      RLPDACConfig, RLPDConfig, DSRLConfig, DPPOConfig,
                                      ReinFlowConfig)}
 """Name of an algorithm -> its settings class; ``learning.agents`` has the agent of each."""
+OFF_POLICY = tuple(name for name, cls in ALGORITHMS.items() if not issubclass(cls, PPOConfig))
+"""The algorithms that learn from a replay; the others learn in rounds."""
 DEFAULT_ALGORITHM = "poco"
 
 
