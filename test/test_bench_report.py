@@ -161,6 +161,20 @@ def test_figures_are_pictures_of_something(measured: BenchFolder) -> None:
         assert pixels.shape[1] > 500 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_legend_of_long_names_stays_within_the_picture(tmp_path: Path) -> None:
+    names = [f"a-variant-with-a-long-name-{number}" for number in range(7)]
+    bench, cells = begin(tmp_path / "bench", matrix_of(seeds=[0], overrides=SHORT, variants={
+        name: {"overrides": {"agent": {"eta": 0.1 + number}}} for number, name in enumerate(names)}))
+    measure_all(bench, cells, {f"cube/poco/{name}/seed0": [(0, 1.0, 40), (20, 2.0, 60)]
+                               for name in ("base", *names)})
+    figure = draw_success(read_results(bench), None)
+    figure.draw_without_rendering()
+    (legend,) = figure.legends
+    place = legend.get_window_extent()
+    assert 0 <= place.x0 < place.x1 <= figure.bbox.x1, "nothing of it is cut off"
+    assert len(legend.get_texts()) == 8
+
+
 def of_domain(folder: Path, **task: object) -> BenchResults:
     bench, cells = begin(folder, matrix_of(
         algorithms={"poco": {}, "qc": {"algorithm": "bc"}},

@@ -202,8 +202,18 @@ def _finish(figure: Figure, panels: dict[str, Axes], upright: str = "success [%]
         for handle, label in zip(*panel.get_legend_handles_labels(), strict=True):
             entries.setdefault(label, handle)
     if entries:
-        figure.legend(entries.values(), entries.keys(), loc="outside lower center",
-                      ncols=min(len(entries), 2 + 2 * min(len(panels), MOST_COLUMNS)), fontsize=8)
+        _legend_below(figure, entries, min(len(entries), 2 + 2 * min(len(panels), MOST_COLUMNS)))
+
+
+def _legend_below(figure: Figure, entries: Mapping[str, Any], columns: int) -> None:
+    """Put a legend below the panels, of as many columns as the width holds, at most ``columns``."""
+    for count in range(columns, 0, -1):
+        legend = figure.legend(entries.values(), entries.keys(), loc="outside lower center",
+                               ncols=count, fontsize=8)
+        figure.draw_without_rendering()
+        if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
+            return
+        legend.remove()
 
 
 def _colours(results: BenchResults) -> dict[str, Any]:
