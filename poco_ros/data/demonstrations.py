@@ -52,7 +52,8 @@ def load_demonstrations(source: str | Path | DemonstrationConfig, task: TaskConf
     check_alike(episodes)
     strange = next((episode for episode in episodes if episode.task != task.name), None)
     if strange is not None:
-        raise DataError(f"{source}: episode {strange.id} is of task {strange.task!r}, not"
+        where = source.path if isinstance(source, DemonstrationConfig) else source
+        raise DataError(f"{where}: episode {strange.id} is of task {strange.task!r}, not"
                         f" {task.name!r}")
     return episodes
 

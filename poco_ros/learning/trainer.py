@@ -233,6 +233,7 @@ class Trainer:
             "offline_updates": self.offline_updates,
             "online_updates": self.online_updates,
             "episodes_ingested": self.episodes_ingested,
+            "episodes_trained": self.episodes_trained,
             "demonstrations": self.demonstrations_digest,
             "generator": self.generator.bit_generator.state,
             "acting": {str(k): [policy.version, policy.mode]
@@ -279,7 +280,8 @@ class Trainer:
             if name.startswith(EXPERIENCE)}, saved.source)
         steps = [len(episode) if episode.trainable else 0 for episode in episodes[:count]]
         self.episodes_ingested, self.steps_ingested = count, sum(steps)
-        done = count - 1 if count and self._owed else count
+        # In a checkpoint without this, the updates of the last episode may not have been noticed.
+        done = words.get("episodes_trained", max(0, count - 1))
         self.episodes_trained, self.steps_trained = done, sum(steps[:done])
         for episode in episodes[count:]:
             self.add_episode(episode)
