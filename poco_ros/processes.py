@@ -1,7 +1,9 @@
-"""How the process of a node is kept, whoever keeps it: ``launch_ros`` or ``poco launch``.
+"""How processes begin and end: what stops them, and who keeps that of a node.
 
-The keeper says what it wants through the environment (:func:`kept_environment`), the node's
-process applies it to itself before anything else (:func:`settle`).
+A node is kept by ``launch_ros`` or ``poco launch``, a graph by the command that runs it, a cell
+of a bench by the bench. The keeper says what it wants through the environment
+(:func:`kept_environment`), the process applies it to itself before anything else
+(:func:`settle`).
 """
 
 from __future__ import annotations
@@ -14,12 +16,18 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
 
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+"""What asks a program to stop: Ctrl-C, a service manager, a terminal that is closed."""
 REFUSED = 2
 """Exit code of a node that refuses its settings: starting it again would not help."""
 STOP_PATIENCE = 60.0
 """How long a node may take to save after SIGINT before stronger means [s]."""
+GRAPH_STOP_PATIENCE = STOP_PATIENCE + 15.0
+"""How long a graph may take until all its nodes have saved and ended [s]."""
 RESPAWN_DELAY = 1.0
 """Pause before a node that died is started again [s]."""
 LEARNER_NICENESS = 10
@@ -31,10 +39,25 @@ _KEEPER = "POCO_KEEPER"
 _NICENESS = "POCO_NICENESS"
 
 
-def kept_environment(nice: int = 0) -> dict[str, str]:
-    """Return what this process, as keeper, adds to the environment of a node that it starts.
+@contextlib.contextmanager
+def stops_handled(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    """Let ``handler`` handle what asks to stop, in the block (main thread only).
 
-    What the node prints comes at once, also where it goes to a pipe or a log.
+    Under ``nohup`` a closed terminal is no reason to stop: SIGHUP that is ignored stays so.
+    """
+    before = {number: signal.signal(number, handler) for number in STOP_SIGNALS
+              if number != signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+def kept_environment(nice: int = 0) -> dict[str, str]:
+    """Return what this process, as keeper, adds to the environment of one that it starts.
+
+    What that prints comes at once, also where it goes to a pipe or a log.
     """
     return {_KEEPER: str(os.getpid()), _NICENESS: str(nice), "PYTHONUNBUFFERED": "1"}
 

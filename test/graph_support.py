@@ -173,9 +173,9 @@ class NodeProcess:
         self.process.kill()
         self.process.wait()
 
-    def interrupt(self) -> int:
-        """Send Ctrl-C and return the exit code."""
-        self.process.send_signal(signal.SIGINT)
+    def interrupt(self, number: signal.Signals = signal.SIGINT) -> int:
+        """Send Ctrl-C, or what else asks to stop, and return the exit code."""
+        self.process.send_signal(number)
         return self.process.wait(PATIENCE)
 
     def output(self) -> str:

@@ -164,7 +164,8 @@ def test_figures_are_pictures_of_something(measured: BenchFolder) -> None:
 def test_a_legend_of_long_names_stays_within_the_picture(tmp_path: Path) -> None:
     names = [f"a-variant-with-a-long-name-{number}" for number in range(7)]
     bench, cells = begin(tmp_path / "bench", matrix_of(seeds=[0], overrides=SHORT, variants={
-        name: {"overrides": {"agent": {"eta": 0.1 + number}}} for number, name in enumerate(names)}))
+        name: {"overrides": {"agent": {"eta": 0.1 + number}}}
+        for number, name in enumerate(names)}))
     measure_all(bench, cells, {f"cube/poco/{name}/seed0": [(0, 1.0, 40), (20, 2.0, 60)]
                                for name in ("base", *names)})
     figure = draw_success(read_results(bench), None)

@@ -18,6 +18,7 @@ from poco_ros.core.rollout import run_episode
 from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.learning.policies import Policy
 from poco_ros.preset import Preset, load_preset
+from poco_ros.processes import STOP_SIGNALS
 from poco_ros.ros import names
 from poco_ros.ros.weights import policy_of
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
@@ -66,8 +67,9 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ran]:
         maps = {name: node.maps() for name, node in graph.nodes.items()}
         onlooker.until(lambda: learner.process.poll() is not None, "the run finishes", graph)
         exit_codes = {"learner": learner.process.returncode}
-        exit_codes |= {name: graph.nodes[name].interrupt()
-                       for name in NODES if name != "learner"}
+        others = [name for name in NODES if name != "learner"]
+        exit_codes |= {name: graph.nodes[name].interrupt(number)
+                       for name, number in zip(others, STOP_SIGNALS, strict=True)}
         store = EpisodeStore(run_dir / "episodes")
         yield Ran(load_preset(preset), RunFolder(run_dir), list(store),
                   {v: policy_of(message) for v, message in onlooker.weights.items()},

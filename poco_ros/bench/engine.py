@@ -24,11 +24,10 @@ from poco_ros.bench.cell_folder import BenchFolder, CellFolder, Outcome, State
 from poco_ros.bench.cells import Cell, CellRecord
 from poco_ros.core.errors import PocoError
 from poco_ros.core.threads import VARIABLES
-from poco_ros.processes import STOP_PATIENCE, kept_environment
+from poco_ros.processes import STOP_PATIENCE, kept_environment, stops_handled
 
 LOOK_EVERY = 0.2
 """Pause between two looks at a process [s]."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Watcher(Protocol):
@@ -94,18 +93,12 @@ class Engine:
         The first Ctrl-C lets the running cells save and starts no more; the second does not wait.
         """
         outcomes: dict[str, Outcome] = {}
-        # What is ignored stays so: under nohup a closed terminal is no reason to stop.
-        before = {number: signal.signal(number, self._stop) for number in STOP_SIGNALS
-                  if signal.getsignal(number) is not signal.SIG_IGN}
-        try:
+        with stops_handled(self._stop):
             ended = Parallel(n_jobs=self.jobs, backend="threading", batch_size=1,
                              pre_dispatch="n_jobs", return_as="generator_unordered")(
                 delayed(self._run)(cell) for cell in self._until_stopped(cells))
             for name, outcome in ended:
                 outcomes[name] = outcome
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
         return outcomes
 
     def _until_stopped(self, cells: Sequence[Cell]) -> Iterator[Cell]:

@@ -206,7 +206,7 @@ def _finish(figure: Figure, panels: dict[str, Axes], upright: str = "success [%]
 
 
 def _legend_below(figure: Figure, entries: Mapping[str, Any], columns: int) -> None:
-    """Put a legend below the panels, of as many columns as the width holds, at most ``columns``."""
+    """Put a legend below the panels, in as many columns as fit, at most ``columns``."""
     for count in range(columns, 0, -1):
         legend = figure.legend(entries.values(), entries.keys(), loc="outside lower center",
                                ncols=count, fontsize=8)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import signal
 import sys
 import urllib.error
 import urllib.request
@@ -17,6 +16,7 @@ from poco_ros.cell.config import CellConfig
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.core.config import from_dict, merge, read_yaml
 from poco_ros.core.errors import PocoError
+from poco_ros.processes import stops_handled
 
 _DESCRIPTION = """\
 An emulated robot cell that sits where the plugs are: a Piper arm on a CAN bus, two cameras, a
@@ -119,13 +119,12 @@ def _serve(config: CellConfig, seconds: float) -> int:
     except OSError as error:
         raise PocoError(f"the cell cannot start: {error}; is another one running? choose another "
                         "--folder and --port") from error
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: cell.stop())
-    try:
-        print(_announcement(cell.description(), config.folder), flush=True)
-        cell.run(seconds)
-    finally:
-        cell.close()
+    with stops_handled(lambda *_: cell.stop()):
+        try:
+            print(_announcement(cell.description(), config.folder), flush=True)
+            cell.run(seconds)
+        finally:
+            cell.close()
     return 0
 
 

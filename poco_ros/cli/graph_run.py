@@ -11,16 +11,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from poco_ros.core.errors import PocoError
+from poco_ros.processes import GRAPH_STOP_PATIENCE, kept_environment, stops_handled
 from poco_ros.ros.graph_watch import GraphWatch, Seen
 
-STOP_PATIENCE = 75.0
-"""The graph saves and stops within this time [s]."""
 LOOK = 0.25
 """Time between two looks [s]."""
 
 
 class GraphError(PocoError):
     """The graph ended before its work was done."""
+
+
+def _interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
 
 
 def run_until_done(graph: str, arguments: Mapping[str, object], log_path: Path,
@@ -39,7 +42,8 @@ def run_until_done(graph: str, arguments: Mapping[str, object], log_path: Path,
     Raises:
         GraphError: the graph ended with an error, or its work is not done; the end of its log is
             shown.
-        KeyboardInterrupt: interrupted; the graph has saved and stopped.
+        KeyboardInterrupt: interrupted; the graph has saved and stopped. When this process is
+            killed, the graph does so by itself.
     """
     # Nobody else's graph on this network or this machine shall be heard or disturbed.
     os.environ.setdefault("ROS_AUTOMATIC_DISCOVERY_RANGE", "LOCALHOST")
@@ -48,8 +52,9 @@ def run_until_done(graph: str, arguments: Mapping[str, object], log_path: Path,
                *(f"{name}:={value}" for name, value in arguments.items()),
                f"namespace:={namespace}"]
     log_path.parent.mkdir(parents=True, exist_ok=True)
-    with open(log_path, "ab") as log, GraphWatch(namespace) as watch:
+    with open(log_path, "ab") as log, GraphWatch(namespace) as watch, stops_handled(_interrupt):
         process = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT,
+                                   env={**os.environ, **kept_environment()},
                                    start_new_session=True)
         try:
             while process.poll() is None:
@@ -59,7 +64,7 @@ def run_until_done(graph: str, arguments: Mapping[str, object], log_path: Path,
             if process.poll() is None:
                 process.send_signal(signal.SIGINT)
                 say("stopping the graph; it saves what it has")
-                process.wait(timeout=STOP_PATIENCE)
+                process.wait(timeout=GRAPH_STOP_PATIENCE)
     if process.returncode != 0 or not is_done():
         tail = log_path.read_text(errors="replace").splitlines()[-15:]
         raise GraphError(f"the graph {graph} ended with exit code {process.returncode} before its"

@@ -19,14 +19,13 @@ from typing import Any
 from honcho.colour import get_colours
 from honcho.printer import Message, Printer
 
-from poco_ros.processes import REFUSED, RESPAWN_DELAY, STOP_PATIENCE
+from poco_ros.processes import REFUSED, RESPAWN_DELAY, STOP_PATIENCE, STOP_SIGNALS
 
 OWN_NAME = "poco"
 TERM_PATIENCE = 5.0
 """From SIGTERM to SIGKILL [s]."""
 CLEAN_EXITS = (0, 128 + signal.SIGINT, -signal.SIGINT)
 """Of a process that was asked to stop; interrupted while it still started is clean too."""
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)

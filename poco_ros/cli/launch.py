@@ -20,7 +20,7 @@ from poco_ros.bringup import (
 )
 from poco_ros.core.config import info_of, settings_of
 from poco_ros.core.errors import ConfigError
-from poco_ros.processes import kept_environment, tether
+from poco_ros.processes import GRAPH_STOP_PATIENCE, kept_environment, settle, tether
 
 MANAGERS = ("auto", "launch_ros", "poco")
 
@@ -98,6 +98,7 @@ def run_processes(graph: Graph, arguments: object) -> int:
     """Run the graph under poco's own process manager; return the exit code."""
     from poco_ros.cli.keep_alive import ProcessSpec, Supervisor
 
+    settle(GRAPH_STOP_PATIENCE)  # of a command that runs a graph as one of its steps
     resolved = graph.resolve(arguments)
     processes = [
         ProcessSpec(first.process or first.name, command_of(first, *others),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,6 +19,7 @@ from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.core.task import TaskConfig
 from poco_ros.learning.config import ALGORITHMS, TrainConfig
 from poco_ros.preset import Preset, load_preset
+from poco_ros.processes import stops_handled
 from poco_ros.run_folder import RunFolder
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
 
@@ -105,7 +105,7 @@ def run(args: argparse.Namespace) -> int:
     session = open_run(preset, run_dir, seed, args.checkpoint)
     interrupted = Interrupted()
     try:
-        with interrupted, Display(console) as display:
+        with stops_handled(interrupted.note), Display(console) as display:
             finished = train(session, display, interrupted)
     finally:
         session.close()
@@ -122,22 +122,14 @@ def run(args: argparse.Namespace) -> int:
 
 
 class Interrupted:
-    """Notes Ctrl-C and SIGTERM, so that the loop stops between two updates and saves."""
+    """Notes what asks to stop, so that the loop stops between two updates and saves."""
 
     def __init__(self) -> None:
         self.asked = False
 
-    def __enter__(self) -> Interrupted:
-        self._before = {number: signal.signal(number, self._note)
-                        for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, *_: object) -> None:
+    def note(self, *_: object) -> None:
+        """Handle a signal."""
         self.asked = True
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
 
 
 def train(session: TrainingRun, display: Display, interrupted: Interrupted) -> bool:

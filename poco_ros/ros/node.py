@@ -4,8 +4,8 @@ Threads: the node's work (a :class:`FastLoop`, training, the ticks of an environ
 main thread; an executor in a second thread serves parameters, diagnostics and rare services.
 Several nodes can be composed in one process; their work takes turns in its main thread then, and
 what one sends another is there without a wake-up.
-SIGINT and SIGTERM only set a flag, so a node stops between two pieces of work with ROS still up:
-it saves, says its last word and exits with 0.
+SIGINT, SIGTERM and SIGHUP only set a flag, so a node stops between two pieces of work with ROS
+still up: it saves, says its last word and exits with 0.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from rclpy.node import Node
 from rclpy.signals import SignalHandlerOptions
 
 from poco_ros.core.errors import PocoError
+from poco_ros.processes import stops_handled
 from poco_ros.ros.diagnostics import Health
 from poco_ros.ros.fast_loop import FastLoop, LoopGroup
 from poco_ros.ros.logs import forwarded
@@ -37,7 +38,8 @@ POLL = 0.1
 
 
 class Interrupts:
-    """What SIGINT and SIGTERM do: ask to stop; end the process when they come twice."""
+    """What SIGINT, SIGTERM and SIGHUP do: ask to stop; the first two end the process at once
+    when somebody asked before."""
 
     def __init__(self) -> None:
         self.stopping = threading.Event()
@@ -47,6 +49,8 @@ class Interrupts:
     def handle(self, number: int, _: FrameType | None) -> None:
         """Handle a signal (main thread)."""
         if self.stopping.is_set():
+            if number == signal.SIGHUP:
+                return  # closing the terminal is no impatience
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.stopping.set()
@@ -55,17 +59,13 @@ class Interrupts:
 
     @contextlib.contextmanager
     def caught(self) -> Iterator[None]:
-        """Handle SIGINT and SIGTERM in the block."""
-        before = {number: signal.signal(number, self.handle)
-                  for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
-            yield
-        except KeyboardInterrupt:
-            if not self.stopping.is_set():
-                raise
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        """Handle them in the block."""
+        with stops_handled(self.handle):
+            try:
+                yield
+            except KeyboardInterrupt:
+                if not self.stopping.is_set():
+                    raise
 
 
 class PocoNode(Node):
