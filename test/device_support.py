@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from learning_support import agent_for, random_episode
+from learning_support import agent_for, random_episode, set_normalizer
 
 from poco_ros.core.config import from_dict
 from poco_ros.learning.agents import Agent, Phase
@@ -46,7 +46,7 @@ def replay(pinned: int = 3) -> Replay:
 
 def make(algorithm: str, **settings: Any) -> Agent:
     agent = agent_for(config(algorithm, **settings), 3, 2)
-    agent.set_normalizer(np.array([1.0, 2.0, 0.0]), np.array([2.0, 3.0, 1.0]))
+    set_normalizer(agent, np.array([1.0, 2.0, 0.0]), np.array([2.0, 3.0, 1.0]))
     return agent
 
 

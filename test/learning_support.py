@@ -15,6 +15,7 @@ from poco_ros.core.seeding import episode_id, episode_seed
 from poco_ros.learning.agents import Agent, Batch, Phase, make_agent
 from poco_ros.learning.agents.ppo import PPO
 from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.normalizer import Normalizer
 from poco_ros.learning.policies import EXPLORE, Signature
 from poco_ros.learning.replay import ChunkBatch, Replay
 
@@ -30,6 +31,11 @@ def agent_for(config: AgentConfig, observation: int = 1, action_dim: int = 1,
     return make_agent(config, signature(observation, action_dim), seed)
 
 
+def set_normalizer(agent: Agent, mean: np.ndarray, std: np.ndarray) -> None:
+    """Let the agent scale observations by (s - mean) / std, (O,) each."""
+    agent.normalizer.take({"normalizer.mean": mean, "normalizer.std": std})
+
+
 def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
     """Return one-step, one-state transitions: actions (B, A), rewards (B,)."""
     count = len(actions)
@@ -42,7 +48,7 @@ def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
         bootstrap=np.zeros(count, np.float32),
         critic_valid=np.ones(count, np.float32),
     )
-    return Batch.of(chunks, torch.zeros(1), torch.ones(1))
+    return Batch.of(chunks, Normalizer(ObservationLayout((("state", 1),))))
 
 
 def two_modes(generator: np.random.Generator) -> Batch:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learning_support import Reach, reached, signature
+from learning_support import Reach, reached, set_normalizer, signature
 from on_policy_support import batch_of, both, make, settings_for, work
 from torch.distributions import Normal
 
@@ -57,11 +57,11 @@ def test_acting_goes_the_way_whose_likelihood_is_taken(algorithm: str) -> None:
     """numpy's chain is torch's kernel, step by step, with the noise of the chunk's seed."""
     agent = make(algorithm, action_dim=2)
     numbers = np.random.default_rng(5)
-    agent.set_normalizer(numbers.standard_normal(2), numbers.uniform(0.5, 2.0, 2))
+    set_normalizer(agent, numbers.standard_normal(2), numbers.uniform(0.5, 2.0, 2))
     policy, observation = agent.policy(1, EXPLORE), np.array([0.3, -1.0], np.float32)
     noise = chunk_generator(11).standard_normal((4, 8), dtype=np.float32)
     noise[1:] = noise[1:].clip(-3.0, 3.0)
-    seen = (torch.from_numpy(observation) - agent.mean)[None] / agent.std
+    seen = agent.normalizer(torch.from_numpy(observation))[None]
     chunk = torch.from_numpy(noise[:1])
     with torch.no_grad():
         for k in range(3):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, check_two_modes, two_modes
+from learning_support import agent_for, check_two_modes, set_normalizer, two_modes
 
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.core.seeding import chunk_noise
@@ -32,11 +32,11 @@ def test_acting_policy_equals_the_torch_sampler(activation: str, horizon: int, a
     config = BCConfig(chunk_horizon=horizon, hidden_dim=width, activation=activation)
     agent = agent_for(config, observation=11, action_dim=action_dim, seed=3)
     generator = np.random.default_rng(5)
-    agent.set_normalizer(generator.standard_normal(11), generator.uniform(0.5, 2.0, 11))
+    set_normalizer(agent, generator.standard_normal(11), generator.uniform(0.5, 2.0, 11))
     policy = agent.policy(version=4)
     for seed in range(5):
         observation = generator.standard_normal(11).astype(np.float32)
-        scaled = (torch.from_numpy(observation) - agent.mean) / agent.std
+        scaled = agent.normalizer(torch.from_numpy(observation))
         noise = chunk_noise(seed, horizon, action_dim)
         expected = agent.actor.carry(scaled[None], torch.from_numpy(noise).reshape(1, 1, -1))
         np.testing.assert_allclose(policy.act(observation, seed).reshape(-1),

@@ -7,7 +7,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, check_two_modes, random_episode, signature, two_modes
+from learning_support import (
+    agent_for,
+    check_two_modes,
+    random_episode,
+    set_normalizer,
+    signature,
+    two_modes,
+)
 
 from poco_ros.core.config import from_dict
 from poco_ros.core.errors import CheckpointError, ConfigError
@@ -63,7 +70,7 @@ def test_acting_policy_equals_the_torch_sampler(model: str, activation: str,
     """The same noises in the same order lead numpy and torch to the same chunk."""
     agent = cloner(model, activation=activation)
     numbers = np.random.default_rng(5)
-    agent.set_normalizer(numbers.standard_normal(7), numbers.uniform(0.5, 2.0, 7))
+    set_normalizer(agent, numbers.standard_normal(7), numbers.uniform(0.5, 2.0, 7))
     policy = agent.policy(version=4)
     for seed in range(5):
         stream = np.random.Generator(np.random.Philox(seed))
@@ -75,7 +82,7 @@ def test_acting_policy_equals_the_torch_sampler(model: str, activation: str,
         for module in (consistency, diffusion, flow):
             monkeypatch.setattr(module, "normal", normal)
         observation = numbers.standard_normal(7).astype(np.float32)
-        scaled = (torch.from_numpy(observation) - agent.mean) / agent.std
+        scaled = agent.normalizer(torch.from_numpy(observation))
         expected = agent.actor.sample(scaled[None], 1, agent.generator)
         np.testing.assert_allclose(policy.act(observation, seed).reshape(-1),
                                    expected.numpy().reshape(-1), atol=3e-6)
@@ -274,7 +281,7 @@ def test_a_policy_learns_from_weighted_candidates_of_any_model() -> None:
         agent = agent_for(from_dict(AgentConfig, values, "test"), 3, 2)
         replay = Replay(3, 2, 100, [random_episode(1, 20, terminated=True)])
         drawn = replay.sample(np.random.default_rng(0), 8, 5, 0.99)
-        batch = Batch.of(drawn, agent.mean, agent.std)
+        batch = Batch.of(drawn, agent.normalizer)
         loss, _ = agent.posterior_loss(batch.observations)
         gradient = torch.autograd.grad(loss, list(agent.actor.parameters()))
         assert all(float(g.abs().sum()) > 0.0 for g in gradient)

@@ -131,7 +131,7 @@ def test_td_target_against_a_hand_worked_episode() -> None:
     episode = random_episode(1, 3, terminated=True)
     object.__setattr__(episode, "rewards", np.array([0, 0, 1], np.float32))
     replay = Replay(3, 2, 10, [episode])
-    batch = Batch.of(replay.chunks(np.arange(3), 2, 0.5), agent.mean, agent.std)
+    batch = Batch.of(replay.chunks(np.arange(3), 2, 0.5), agent.normalizer)
     np.testing.assert_allclose(agent.td_targets(batch).numpy(), [2.0, 0.5, 1.0], atol=1e-6)
     assert batch.critic_valid.tolist() == [1.0, 1.0, 1.0]
 
@@ -145,7 +145,7 @@ def test_td_target_bootstraps_through_a_time_limit() -> None:
     episode = random_episode(1, 3, terminated=False)
     object.__setattr__(episode, "rewards", np.array([0, 0, 1], np.float32))
     replay = Replay(3, 2, 10, [episode])
-    batch = Batch.of(replay.chunks(np.arange(3), 2, 0.5), agent.mean, agent.std)
+    batch = Batch.of(replay.chunks(np.arange(3), 2, 0.5), agent.normalizer)
     np.testing.assert_allclose(agent.td_targets(batch).numpy()[:2], [2.0, 0.5 + 2.0], atol=1e-6)
     assert batch.critic_valid.tolist() == [1.0, 1.0, 0.0]
 
@@ -159,7 +159,7 @@ def test_a_frozen_actor_does_not_move_in_the_warmup() -> None:
     before = {k: v.clone() for k, v in agent.actor.state_dict().items()}
     critic_before = agent.critic.weights[0].detach().clone()
     for _ in range(3):
-        batch = Batch.of(replay.sample(generator, 16, 5, 0.99), agent.mean, agent.std)
+        batch = Batch.of(replay.sample(generator, 16, 5, 0.99), agent.normalizer)
         agent.update(batch, Phase.CRITIC)
     assert all(torch.equal(v, before[k]) for k, v in agent.actor.state_dict().items())
     assert not torch.equal(agent.critic.weights[0], critic_before)

@@ -34,6 +34,11 @@ class ObservationLayout:
         """Length of the whole vector, O."""
         return sum(size for _, size in self.parts)
 
+    def reduced(self, components: int) -> ObservationLayout:
+        """Return the layout in which no part has more than ``components`` values; 0 = no limit."""
+        return ObservationLayout(tuple((name, min(size, components or size))
+                                       for name, size in self.parts))
+
     @property
     def names(self) -> tuple[str, ...]:
         """Names of the parts, in order."""

@@ -32,6 +32,10 @@ class AgentConfig:
         choices=("silu", "gelu", "relu"))
     normalize_observations: bool = setting(
         False, "scale observations by mean and deviation of the demonstrations")
+    observation_components: int = setting(
+        0, "of each part of the observation that has more values, such as a camera's features,"
+        " networks see so many principal components, as the demonstrations vary; 0 = all values",
+        minimum=0)
 
     batch_size: int = setting(256, "transitions in an update, B", minimum=1)
     offline_share: float = setting(

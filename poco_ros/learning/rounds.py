@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from poco_ros.core.episode import Episode
+from poco_ros.learning.normalizer import Normalizer
 
 
 @dataclass(frozen=True, eq=False)
@@ -142,8 +143,8 @@ class RoundBatch:
     left_out: Tensor
 
     @classmethod
-    def of(cls, drawn: Round, mean: Tensor, std: Tensor) -> RoundBatch:
-        """Move chunks to the device of ``mean``."""
-        found = {name: value.to(mean.device) for name, value in drawn.state().items()}
-        found["observations"] = (found["observations"] - mean) / std
+    def of(cls, drawn: Round, normalizer: Normalizer) -> RoundBatch:
+        """Move chunks to the device of ``normalizer``."""
+        found = {name: value.to(normalizer.device) for name, value in drawn.state().items()}
+        found["observations"] = normalizer(found["observations"])
         return cls(**found)

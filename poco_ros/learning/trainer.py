@@ -28,8 +28,6 @@ from poco_ros.learning.updater import DivergedError
 
 EXPERIENCE = "experience."
 """Prefix of the experience's tensors in a checkpoint."""
-MINIMUM_STD = 1e-4
-"""An observation entry that varies less than this in the demonstrations is left unscaled."""
 
 
 class Trainer:
@@ -62,10 +60,9 @@ class Trainer:
         self.steps_ingested = 0
         self._queue: deque[Episode] = deque()
         self._acting: dict[int, Policy] = {}  # episodes trained -> the policy of that moment
-        if agent.normalize_observations and demonstrations:
+        if (agent.normalize_observations or agent.observation_components) and demonstrations:
             rows = np.concatenate([e.observations for e in demonstrations if e.trainable])
-            mean, std = rows.mean(axis=0, dtype=np.float64), rows.std(axis=0, dtype=np.float64)
-            self.agent.set_normalizer(mean, np.where(std < MINIMUM_STD, 1.0, std))
+            self.agent.normalizer.learn(rows, scale=agent.normalize_observations)
 
     # -- where the run stands ---------------------------------------------------------------
 

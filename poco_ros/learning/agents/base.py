@@ -20,6 +20,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError
 from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.experience import Experience, ReplayExperience
+from poco_ros.learning.normalizer import Normalizer
 from poco_ros.learning.policies import (
     EVALUATE,
     EXPLORE,
@@ -56,20 +57,20 @@ class Batch:
     critic_valid: Tensor
 
     @classmethod
-    def of(cls, chunks: ChunkBatch[Any], mean: Tensor, std: Tensor) -> Batch:
-        """Move a sampled batch to the device of ``mean`` and normalise its observations."""
+    def of(cls, chunks: ChunkBatch[Any], normalizer: Normalizer) -> Batch:
+        """Move a sampled batch to the device of ``normalizer`` and normalise its observations."""
 
         def tensor(array: np.ndarray | Tensor) -> Tensor:
-            return torch.as_tensor(array, device=mean.device)
+            return torch.as_tensor(array, device=normalizer.device)
 
         count, horizon, action_dim = chunks.actions.shape
         valid = tensor(chunks.valid)[:, :, None].expand(-1, -1, action_dim)
         return cls(
-            observations=(tensor(chunks.observations) - mean) / std,
+            observations=normalizer(tensor(chunks.observations)),
             chunks=tensor(chunks.actions).reshape(count, horizon * action_dim),
             valid=valid.reshape(count, horizon * action_dim),
             rewards=tensor(chunks.rewards),
-            next_observations=(tensor(chunks.next_observations) - mean) / std,
+            next_observations=normalizer(tensor(chunks.next_observations)),
             bootstrap=tensor(chunks.bootstrap),
             critic_valid=tensor(chunks.critic_valid),
         )
@@ -99,9 +100,13 @@ class Agent(ABC):
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             self.build()
-        size = signature.observation.size
-        self.mean = torch.zeros(size, device=self.device)
-        self.std = torch.ones(size, device=self.device)
+        self.normalizer = Normalizer(signature.observation, config.observation_components,
+                                     self.device)
+
+    @property
+    def inputs(self) -> int:
+        """I, length of an observation as networks see it."""
+        return self.signature.observation.reduced(self.config.observation_components).size
 
     def build(self) -> None:  # noqa: B027
         """Make networks and optimisers; called with torch seeded."""
@@ -141,7 +146,7 @@ class Agent(ABC):
 
     def tensors(self, drawn: Any) -> Any:
         """Return what its experience has drawn as tensors, observations normalised."""
-        return Batch.of(drawn, self.mean, self.std)
+        return Batch.of(drawn, self.normalizer)
 
     @abstractmethod
     def update(self, batch: Any, phase: Phase) -> dict[str, Tensor]:
@@ -162,15 +167,15 @@ class Agent(ABC):
         config, signature = self.config, self.signature
         return PolicySpec(kind, signature.task, signature.observation, signature.action_dim,
                           config.chunk_horizon, config.hidden_dim, config.num_layers,
-                          config.activation, options)
+                          config.activation, options, config.observation_components)
 
     def policy(self, version: int, mode: str = EVALUATE) -> Policy:
         """Return the policy with the current weights (a copy), as it is judged."""
         tensors = {f"{name}.{key}": value.detach().cpu().numpy().copy()
                    for name, module in self.acting_modules().items()
                    for key, value in module.state_dict().items()}
-        tensors["normalizer.mean"] = self.mean.cpu().numpy().copy()
-        tensors["normalizer.std"] = self.std.cpu().numpy().copy()
+        tensors |= {name: value.cpu().numpy().copy()
+                    for name, value in self.normalizer.tensors().items()}
         return make_policy(self.policy_spec(), tensors, version, mode)
 
     def exploring_policy(self, version: int, steps: int) -> Policy:
@@ -185,8 +190,9 @@ class Agent(ABC):
                 :attr:`STARTS_FROM` is not in it; the difference is named, nothing has changed.
         """
         ours, theirs = self.policy_spec().to_json(), policy.spec.to_json()
-        differing = [f"{key}: {theirs[key]} (expected {ours[key]})" for key in ours
-                     if ours[key] != theirs[key] and key not in ("kind", "options")]
+        differing = [f"{key}: {theirs.get(key)} (expected {ours.get(key)})"
+                     for key in {**ours, **theirs} if key not in ("kind", "options")
+                     and ours.get(key) != theirs.get(key)]
         if differing:
             raise CheckpointError(f"{source}: weights of another policy: {'; '.join(differing)}")
         brought = {name: module for name, module in self.modules().items()
@@ -204,19 +210,13 @@ class Agent(ABC):
         with torch.no_grad():
             for key, value in targets.items():
                 value.copy_(torch.from_numpy(policy.tensors[key]))
-        self.set_normalizer(policy.tensors["normalizer.mean"], policy.tensors["normalizer.std"])
+        self.normalizer.take(policy.tensors)
 
     # -- state --------------------------------------------------------------------------------
 
-    def set_normalizer(self, mean: np.ndarray, std: np.ndarray) -> None:
-        """Scale observations by (s - mean) / std, (O,) each, from here on."""
-        self.mean.copy_(torch.as_tensor(mean, dtype=torch.float32))
-        self.std.copy_(torch.as_tensor(std, dtype=torch.float32))
-
     def state(self) -> dict[str, Tensor]:
         """Return everything that an update changes, by name: networks, optimisers, generator."""
-        tensors = {"normalizer.mean": self.mean, "normalizer.std": self.std,
-                   "generator": self.generator.get_state()}
+        tensors = {**self.normalizer.tensors(), "generator": self.generator.get_state()}
         for owner, module in self.modules().items():
             tensors |= {f"{owner}.{name}": value for name, value in module.state_dict().items()}
         for owner, optimizer in self.optimizers().items():
@@ -234,8 +234,7 @@ class Agent(ABC):
         networks = {f"{owner}.{name}": value for owner, module in self.modules().items()
                     for name, value in module.state_dict().items()}
         shapes = {name: tuple(value.shape) for name, value in networks.items()}
-        shapes |= {"normalizer.mean": tuple(self.mean.shape),
-                   "normalizer.std": tuple(self.std.shape)}
+        shapes |= {name: tuple(value.shape) for name, value in self.normalizer.tensors().items()}
         plain = {name: value.numpy() for name, value in tensors.items()
                  if not name.startswith(("optimizer.", "generator"))}
         check_tensors(plain, shapes, source)
@@ -262,8 +261,7 @@ class Agent(ABC):
         for owner, optimizer in self.optimizers().items():
             groups = optimizer.state_dict()["param_groups"]
             optimizer.load_state_dict({"state": slots[owner], "param_groups": groups})
-        self.mean.copy_(tensors["normalizer.mean"])
-        self.std.copy_(tensors["normalizer.std"])
+        self.normalizer.take(tensors)
         self.generator.set_state(tensors["generator"].cpu().clone())
 
     @staticmethod

@@ -35,7 +35,7 @@ class DSRL(WithCritic, WithFlow):
         """Add the noise actor, the critic of noises and the temperature."""
         super().build()
         config = self.config
-        self.noise_actor = SteeringActor(self.signature.observation.size, self.chunk_size,
+        self.noise_actor = SteeringActor(self.inputs, self.chunk_size,
                                          config.noise_hidden_dim, config.noise_layers,
                                          config.activation).to(self.device)
         self.noise_critic = self.make_critic()
@@ -47,7 +47,7 @@ class DSRL(WithCritic, WithFlow):
     def make_critic(self) -> ChunkCritic:
         """Return a critic as wide as the noise actor."""
         config = self.config
-        return ChunkCritic(self.signature.observation.size, self.chunk_size,
+        return ChunkCritic(self.inputs, self.chunk_size,
                            config.noise_hidden_dim, config.noise_layers, config.num_critics,
                            config.activation).to(self.device)
 

@@ -33,7 +33,7 @@ class FlowQLearning(WithCritic, WithFlow):
         """Add the one-step actor."""
         super().build()
         config = self.config
-        self.one_step = Mlp(self.signature.observation.size + self.chunk_size, config.hidden_dim,
+        self.one_step = Mlp(self.inputs + self.chunk_size, config.hidden_dim,
                             config.num_layers, self.chunk_size, config.activation
                             ).to(self.device)
         self.one_step_optimizer = self.adam(self.one_step)

@@ -41,7 +41,7 @@ class WithGenerative(Agent):
     def make_actor(self) -> GenerativePolicy:
         """Return a fresh model of the kind ``config.policy``."""
         config = self.config
-        sizes = (self.signature.observation.size, self.chunk_size, config.hidden_dim,
+        sizes = (self.inputs, self.chunk_size, config.hidden_dim,
                  config.num_layers)
         if config.policy == DIFFUSION:
             return DiffusionField(*sizes, config.activation, config.flow_steps,
@@ -112,7 +112,7 @@ class WithCritic(Agent):
     def make_critic(self) -> ChunkCritic:
         """Return a fresh ensemble."""
         config = self.config
-        return ChunkCritic(self.signature.observation.size, self.chunk_size, config.hidden_dim,
+        return ChunkCritic(self.inputs, self.chunk_size, config.hidden_dim,
                            config.num_layers, config.num_critics, config.activation
                            ).to(self.device)
 

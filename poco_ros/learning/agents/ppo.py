@@ -94,7 +94,7 @@ class PPO(WithFlow):
         """Add the value, the scale of rewards, and the optimisers of the online stage."""
         super().build()
         config = self.config
-        self.value = Value(self.signature.observation.size, config.hidden_dim, config.num_layers,
+        self.value = Value(self.inputs, config.hidden_dim, config.num_layers,
                            config.activation).to(self.device)
         self.reward_scale = RewardScale().to(self.device)
         self.build_noise()
@@ -156,7 +156,7 @@ class PPO(WithFlow):
     def tensors(self, drawn: Any) -> Batch | RoundBatch:
         """Demonstrations to clone, or chunks of a round."""
         if isinstance(drawn, Round):
-            return RoundBatch.of(drawn, self.mean, self.std)
+            return RoundBatch.of(drawn, self.normalizer)
         return super().tensors(drawn)
 
     def study(self, episodes: Sequence[Episode]) -> Round:
@@ -209,8 +209,7 @@ class PPO(WithFlow):
         return chains, (apart <= TOLERANCE).all(axis=1, where=chunks.played)
 
     def _normalised(self, observations: np.ndarray) -> Tensor:
-        seen = torch.from_numpy(observations).float().to(self.device)
-        return (seen - self.mean) / self.std
+        return self.normalizer(torch.from_numpy(observations).float().to(self.device))
 
     @torch.no_grad()
     def values(self, observations: np.ndarray) -> np.ndarray:

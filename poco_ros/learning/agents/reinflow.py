@@ -29,7 +29,7 @@ class ReinFlow(PPO):
     def build_noise(self) -> None:
         """Add the network of the noise."""
         config = self.config
-        self.noise = Mlp(self.signature.observation.size + 1, config.noise_hidden_dim,
+        self.noise = Mlp(self.inputs + 1, config.noise_hidden_dim,
                          config.noise_layers, self.chunk_size, config.activation).to(self.device)
 
     def modules(self) -> dict[str, nn.Module]:

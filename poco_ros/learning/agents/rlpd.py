@@ -34,7 +34,7 @@ class RLPD(WithCritic):
         """Add the actor and the temperature."""
         super().build()
         config = self.config
-        self.actor = TanhGaussian(self.signature.observation.size, self.chunk_size,
+        self.actor = TanhGaussian(self.inputs, self.chunk_size,
                                   config.hidden_dim, config.num_layers, config.activation
                                   ).to(self.device)
         self.temperature = Temperature(config.initial_temperature).to(self.device)

@@ -53,6 +53,13 @@ class PolicySpec:
     activation: str
     options: Mapping[str, float | str] = dataclasses.field(default_factory=dict)
     """What this kind knows besides, such as ``flow_steps``."""
+    observation_components: int = 0
+    """Principal components that networks see of a part of the observation; 0 = all values."""
+
+    @property
+    def inputs(self) -> int:
+        """I, length of an observation as networks see it."""
+        return self.observation.reduced(self.observation_components).size
 
     @property
     def chunk_size(self) -> int:
@@ -90,7 +97,10 @@ class PolicySpec:
 
     def to_json(self) -> dict[str, object]:
         """Return the specification as JSON values."""
-        return {**dataclasses.asdict(self), "observation": self.observation.to_json()}
+        words = {**dataclasses.asdict(self), "observation": self.observation.to_json()}
+        if not self.observation_components:
+            del words["observation_components"]  # as in files from before there was the setting
+        return words
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> PolicySpec:
@@ -109,8 +119,8 @@ class Policy(ABC):
 
     def __init__(self, spec: PolicySpec, tensors: Mapping[str, np.ndarray], version: int = 0,
                  mode: str = EVALUATE, source: str = "policy") -> None:
-        """Hold ``tensors``, float32: those of :meth:`shapes`, and ``normalizer.mean``,
-        ``normalizer.std`` (O,).
+        """Hold ``tensors``, float32: those of :meth:`shapes`, ``normalizer.mean`` and
+        ``normalizer.std`` (O,), and with observation components ``normalizer.components`` (O, I).
 
         Raises:
             CheckpointError: a tensor is missing, unknown, of another shape or not finite; the
@@ -121,9 +131,12 @@ class Policy(ABC):
         self.spec, self.version, self.mode = spec, int(version), mode
         size = spec.observation.size
         shapes = {"normalizer.mean": (size,), "normalizer.std": (size,), **self.shapes(spec)}
+        if spec.observation_components:
+            shapes["normalizer.components"] = (size, spec.inputs)
         check_tensors(tensors, shapes, source)
         self.tensors = {name: np.ascontiguousarray(tensors[name], np.float32) for name in shapes}
         self._mean, self._std = self.tensors["normalizer.mean"], self.tensors["normalizer.std"]
+        self._components = self.tensors.get("normalizer.components")
         self.prepare()
 
     @classmethod
@@ -137,7 +150,7 @@ class Policy(ABC):
 
     @abstractmethod
     def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Return a flat chunk (C,) for a normalised observation (O,) float32.
+        """Return a flat chunk (C,) for a normalised observation (I,) float32.
 
         All that is random comes from ``generator``, in an order that is part of the kind.
         """
@@ -158,8 +171,9 @@ class Policy(ABC):
         return np.clip(flat, -1.0, 1.0).reshape(spec.chunk_horizon, spec.action_dim)
 
     def normalised(self, observation: np.ndarray) -> np.ndarray:
-        """Return (s - mean) / std, float32."""
-        return (observation.astype(np.float32) - self._mean) / self._std
+        """Return what networks see of observations (..., O): (..., I) float32."""
+        scaled = (observation.astype(np.float32) - self._mean) / self._std
+        return scaled if self._components is None else scaled @ self._components
 
     def to_bytes(self) -> bytes:
         """Return safetensors bytes; specification, version and mode are JSON in the header."""

@@ -33,7 +33,7 @@ class BestOfN(Policy):
     @classmethod
     def shapes(cls, spec: PolicySpec) -> Shapes:
         """The generative model and the ensemble ``critic``."""
-        inputs = spec.observation.size + spec.chunk_size
+        inputs = spec.inputs + spec.chunk_size
         sizes = widths(inputs, spec.hidden_dim, spec.num_layers, 1)
         return sampler_of(spec).shapes(spec) | ensemble_shapes(
             "critic", spec.option("num_critics"), sizes)

@@ -75,14 +75,14 @@ class OneStep(Policy):
     @classmethod
     def shapes(cls, spec: PolicySpec) -> Shapes:
         """The network ``one_step``: observation and noise go in, a flat chunk comes out."""
-        inputs = spec.observation.size + spec.chunk_size
+        inputs = spec.inputs + spec.chunk_size
         return mlp_shapes("one_step", widths(inputs, spec.hidden_dim, spec.num_layers,
                                              spec.chunk_size))
 
     def prepare(self) -> None:
         """Make the network."""
         spec = self.spec
-        self._actor = Mlp(self.tensors, "one_step", (spec.observation.size, spec.chunk_size),
+        self._actor = Mlp(self.tensors, "one_step", (spec.inputs, spec.chunk_size),
                           spec.activation)
 
     def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:

@@ -15,7 +15,7 @@ LOG_STD_MIN, LOG_STD_MAX = -20.0, 2.0
 
 def gaussian_shapes(spec: PolicySpec, name: str, hidden_dim: int, num_layers: int) -> Shapes:
     """Return the tensors of a network that gives mean and log deviation of every entry."""
-    return mlp_shapes(name, widths(spec.observation.size, hidden_dim, num_layers,
+    return mlp_shapes(name, widths(spec.inputs, hidden_dim, num_layers,
                                    2 * spec.chunk_size))
 
 
@@ -24,7 +24,7 @@ class TanhGaussian:
 
     def __init__(self, spec: PolicySpec, tensors: dict[str, np.ndarray], name: str) -> None:
         self._spec = spec
-        self._network = Mlp(tensors, name, (spec.observation.size,), spec.activation)
+        self._network = Mlp(tensors, name, (spec.inputs,), spec.activation)
 
     def __call__(self, observation: np.ndarray,
                  generator: np.random.Generator | None) -> np.ndarray:

@@ -22,14 +22,14 @@ class LearnedNoise:
     """std(s, m) of every entry: the network's log variance, squashed into its bounds."""
 
     def __init__(self, spec: PolicySpec, tensors: dict[str, np.ndarray]) -> None:
-        self._network = Mlp(tensors, "noise", (spec.observation.size, 1), spec.activation)
+        self._network = Mlp(tensors, "noise", (spec.inputs, 1), spec.activation)
         low, high = np.log(spec.number("noise_min")), np.log(spec.number("noise_max"))
         self._middle, self._reach = np.float32((low + high) / 2), np.float32((high - low) / 2)
 
     @staticmethod
     def shapes(spec: PolicySpec) -> Shapes:
         """The network ``noise``: observation and flow time go in."""
-        return mlp_shapes("noise", widths(spec.observation.size + 1,
+        return mlp_shapes("noise", widths(spec.inputs + 1,
                                           spec.option("noise_hidden_dim"),
                                           spec.option("noise_layers"), spec.chunk_size))
 

@@ -13,13 +13,13 @@ from poco_ros.learning.policies.mlp import Mlp, mlp_shapes, widths
 
 def field_shapes(spec: PolicySpec, name: str) -> Shapes:
     """Return the tensors of a network of observation, flat chunk and time that gives a chunk."""
-    inputs = spec.observation.size + spec.chunk_size + 1
+    inputs = spec.inputs + spec.chunk_size + 1
     return mlp_shapes(name, widths(inputs, spec.hidden_dim, spec.num_layers, spec.chunk_size))
 
 
 def field_of(spec: PolicySpec, tensors: dict[str, np.ndarray], name: str) -> Mlp:
     """Return the network of :func:`field_shapes`: its parts are observation, chunk, time."""
-    return Mlp(tensors, name, (spec.observation.size, spec.chunk_size, 1), spec.activation)
+    return Mlp(tensors, name, (spec.inputs, spec.chunk_size, 1), spec.activation)
 
 
 def draw_noise(spec: PolicySpec, generator: np.random.Generator, *count: int) -> np.ndarray:
