@@ -21,6 +21,7 @@ from poco_ros.learning.captured import WARM_UPS, DeviceUpdater, Saved, fuse, mak
 from poco_ros.learning.config import TrainConfig
 from poco_ros.learning.experience import ReplayExperience
 from poco_ros.learning.networks import ChunkField
+from poco_ros.learning.normalizer import Normalizer
 from poco_ros.learning.updater import HostUpdater
 
 
@@ -149,7 +150,7 @@ def test_an_update_mixes_nothing_of_the_host_in(algorithm: str, phase: Phase,
     for module in agent.modules().values():
         module.to("meta")
     agent.device, agent.generator = torch.device("meta"), None  # type: ignore[assignment]
-    agent.mean, agent.std = agent.mean.to("meta"), agent.std.to("meta")
+    agent.normalizer = Normalizer(agent.signature.observation, device=agent.device)
     replay, sums = updater.replay, updater._sums
     replay.device = agent.device
     for owner, name in ((replay, "_start_rows"), (replay, "_counts"), (sums, "_zero")):
@@ -161,11 +162,12 @@ def test_an_update_mixes_nothing_of_the_host_in(algorithm: str, phase: Phase,
     monkeypatch.setattr(agent, "descend", lambda _, loss: loss.backward())
     updater._step(phase)
     with pytest.raises(RuntimeError):
-        agent.mean + torch.ones(3)
+        agent.normalizer.mean + torch.ones(3)
 
 
 @pytest.mark.parametrize("settings", [{"posterior": "draw"}, {"weight_floor": 0.1},
-                                      {"posterior_batch": 4, "num_candidates": 1}])
+                                      {"posterior_batch": 4, "num_candidates": 1},
+                                      {"observation_components": 2}])
 def test_the_savers_too_can_be_captured(settings: dict[str, Any]) -> None:
     updater = updater_of(make("poco", **settings))
     updater.replay.bring()
