@@ -33,7 +33,8 @@ def agent_for(config: AgentConfig, observation: int = 1, action_dim: int = 1,
 
 def set_normalizer(agent: Agent, mean: np.ndarray, std: np.ndarray) -> None:
     """Let the agent scale observations by (s - mean) / std, (O,) each."""
-    agent.normalizer.take({"normalizer.mean": mean, "normalizer.std": std})
+    normalizer = agent.normalizer
+    normalizer.take({**normalizer.tensors(), "normalizer.mean": mean, "normalizer.std": std})
 
 
 def bandit_batch(actions: np.ndarray, rewards: np.ndarray) -> Batch:
