@@ -90,12 +90,13 @@ def lower_priority(nice: int) -> None:
     """Add ``nice`` to the niceness of this process, and of its session where that decides.
 
     With autogroups, the default of desktop kernels, the kernel shares the processor between
-    sessions first; niceness then acts within a session only, and a node has one of its own.
+    sessions first; niceness then acts within a session only, and a node has one of its own. So
+    has a cell of a bench: that of its starter, inherited by the process, must be told to it too.
     """
-    if nice:
-        os.nice(nice)
+    whole = os.nice(nice)
+    if whole > 0:
         with contextlib.suppress(FileNotFoundError):  # a kernel without autogroups
-            AUTOGROUP.write_text(str(nice))
+            AUTOGROUP.write_text(str(whole))
 
 
 def _end_with(descriptor: int, patience: float) -> None:

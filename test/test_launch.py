@@ -297,8 +297,20 @@ def test_niceness_holds_between_sessions_too(launch: Callable[..., Launcher]) ->
     """Where the kernel shares the processor between sessions, the node's session is nice."""
     code = f"print('group', open('{AUTOGROUP}').read().split()[-1])"
     launcher = launch(program("learner", code, nice=10))
-    assert launcher.wait_for("group").endswith("group 10")
+    assert launcher.wait_for("group").endswith(f"group {min(19, os.nice(0) + 10)}")
     assert launcher.end() == 0
+
+
+@pytest.mark.skipif(not AUTOGROUP.exists(), reason="this kernel has no autogroups")
+def test_a_nice_launcher_has_nice_sessions() -> None:
+    """Whoever starts it with ``nice`` wants all of it to be."""
+    code = f"print('group', open('{AUTOGROUP}').read().split()[-1])"
+    done = subprocess.run(
+        ["nice", "-n", "5", sys.executable, "-c", SUPERVISE,
+         json.dumps([{}, [program("rollout", code)]])],
+        capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
+        timeout=DEADLINE)
+    assert f"group {min(19, os.nice(0) + 5)}\n" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_launcher_in_the_background_still_interrupts_its_processes(tmp_path: Path) -> None:
