@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,8 @@ import pytest
 
 from poco_ros.cell.config import CameraConfig, CellConfig
 from poco_ros.cell.pick_cube import gripper_action, gripper_opening
-from poco_ros.cell.simulation import PickCubeSim, PictureFeatures, demonstrate
+from poco_ros.cell.scene import CONTROL_PERIOD
+from poco_ros.cell.simulation import Delays, PickCubeSim, PictureFeatures, demonstrate
 from poco_ros.core.errors import DataError
 
 
@@ -97,9 +99,44 @@ def test_observations_can_come_from_pictures_alone() -> None:
                                lambda pictures: {"brightness": pictures["front"].mean((0, 1))})
     environment = PickCubeSim(config, features)
     observation = environment.reset(4)
-    assert environment.spec.observation.parts == (("joint_positions", 7), ("brightness", 3))
+    assert environment.spec.observation.parts == (("brightness", 3), ("joint_states", 7))
     np.testing.assert_array_equal(observation, environment_again(config, features, 4))
     assert environment.render(48, 40).shape == (40, 48, 3)
+
+
+def test_delays_leave_a_tick_as_long_and_show_an_older_picture() -> None:
+    """Joints are of the end of a tick, what is seen of a moment before; both by the seed alone."""
+    config = replace(CellConfig(), cameras=(CameraConfig("front", 32, 32, noise=0.0),))
+    seen_at: list[float] = []
+
+    def look(_: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        seen_at.append(environment.scene.time)
+        return {"moment": np.array([environment.scene.time])}
+
+    environment = PickCubeSim(config, PictureFeatures((("moment", 1),), look), 100,
+                              Delays(0.02, (0.01, 0.03)))
+    found = []
+    for _ in range(2):
+        observations = [environment.reset(3)]
+        begun = environment.scene.time
+        for _ in range(20):
+            observations.append(environment.step(np.array([0.5] * 7)).observation)
+        tick = 13 * CONTROL_PERIOD  # 1/15 s in whole periods of the drives
+        assert environment.scene.time - begun == pytest.approx(20 * tick, abs=1e-6)
+        ends = begun + np.arange(1, 21) * tick
+        ages = ends - np.array([observation[0] for observation in observations[1:]])
+        assert (ages > 0.005).all() and (ages < 0.035).all() and np.ptp(ages) > 0.01
+        found.append(np.stack(observations)[:, 1:])
+    np.testing.assert_array_equal(*found)
+
+
+def test_an_action_that_waits_moves_the_arm_later() -> None:
+    first = []
+    for delays in (None, Delays(0.04, (0.0, 0.0))):
+        environment = PickCubeSim(delays=delays)
+        start = environment.reset(0)
+        first.append(float(np.abs(environment.step(np.full(7, 0.8)).observation - start)[-7]))
+    assert 0.0 < first[1] < 0.8 * first[0]
 
 
 def environment_again(config: CellConfig, features: PictureFeatures, seed: int) -> np.ndarray:

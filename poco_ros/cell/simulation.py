@@ -1,7 +1,7 @@
 """Pick Cube as an environment in this process: the same scene and cameras, without the plugs.
 
 For quick experiments. A policy that learns here meets the same pictures and the same physics in
-the emulated cell; what is left out is the plugs' timing.
+the emulated cell, in observations of the same layout; of the plugs' timing the delays can be had.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from poco_ros.cell import kinematics as piper
 from poco_ros.cell.cameras import make_camera
 from poco_ros.cell.config import CameraConfig, CellConfig
 from poco_ros.cell.pick_cube import ACTION_DIM, PickCubeScript, gripper_opening
-from poco_ros.cell.scene import CubePose, Scene
+from poco_ros.cell.scene import CONTROL_PERIOD, CubePose, Scene
 from poco_ros.core.environment import Environment, EnvironmentSpec, Step
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.errors import DataError
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.seeding import derive_seed
+from poco_ros.core.task import JOINTS_PART
 
 TASK = "pick-cube"
 JOINT_NAMES = (*(f"joint{i + 1}" for i in range(piper.JOINTS)), "gripper")
@@ -37,8 +38,18 @@ class PictureFeatures:
     """Camera name -> picture (H, W, 3) uint8 RGB, to part name -> values."""
 
 
+@dataclass(frozen=True)
+class Delays:
+    """When a tick of the robot's graph acts and looks."""
+
+    action: float
+    """From a measurement to the command that answers it [s]."""
+    picture: tuple[float, float]
+    """Age of a picture when its features are used, evenly distributed between these [s]."""
+
+
 class PickCubeSim(Environment):
-    """Joint state, and either the cube's pose or features of pictures, as the observation.
+    """Either the cube's pose or features of pictures, and the joint state, as the observation.
 
     An action (7,) moves the joint targets by up to ``script.joint_step`` each and sets the
     gripper's opening, -1 closed to 1 open. The reward is 1 when the cube has been held up.
@@ -49,12 +60,13 @@ class PickCubeSim(Environment):
         config: CellConfig | None = None,
         features: PictureFeatures | None = None,
         max_episode_steps: int = 150,
+        delays: Delays | None = None,
     ) -> None:
         self.config = config or CellConfig()
         self.scene = Scene(self.config.scene)
-        self._features = features
+        self._features, self._delays = features, delays
         seen = features.sizes if features else (("cube", CUBE_SIZE),)
-        layout = ObservationLayout((("joint_positions", ACTION_DIM), *seen))
+        layout = ObservationLayout((*seen, (JOINTS_PART, ACTION_DIM)))
         self.spec = EnvironmentSpec(TASK, layout, ACTION_DIM, max_episode_steps,
                                     self.config.script.period, JOINT_NAMES)
         self._cameras = [make_camera(self.scene.model, camera, self.config.renderer,
@@ -67,6 +79,8 @@ class PickCubeSim(Environment):
         self._opening = piper.GRIPPER_STROKE
         self._steps = self._held = 0
         self._running = False
+        self._random = np.random.default_rng(0)
+        self._seen: Mapping[str, np.ndarray] = {}
 
     def reset(self, seed: int) -> np.ndarray:
         rng = np.random.default_rng(seed)
@@ -78,6 +92,7 @@ class PickCubeSim(Environment):
         self._opening = piper.GRIPPER_STROKE
         self._steps = self._held = 0
         self._running = True
+        self._random, self._seen = np.random.default_rng(derive_seed(seed, 11)), {}
         return self.observe()
 
     def step(self, action: np.ndarray) -> Step:
@@ -87,6 +102,8 @@ class PickCubeSim(Environment):
         if action.shape != (ACTION_DIM,) or not np.isfinite(action).all():
             raise DataError(f"action {action} is not ({ACTION_DIM},) finite values")
         action = np.clip(action, -1.0, 1.0)
+        waited = self._delays.action if self._delays else 0.0
+        self._run(0.0, waited)
         change = action[:piper.JOINTS] * self.config.script.joint_step
         self._target = np.clip(self._target + change, piper.JOINT_LOWER, piper.JOINT_UPPER)
         self.scene.command_joints(self._target)
@@ -94,7 +111,7 @@ class PickCubeSim(Environment):
         self._opening = float(np.clip(gripper_opening(action[-1]), self._opening - step,
                                       self._opening + step))
         self.scene.command_gripper(self._opening)
-        self.scene.run(self.spec.control_period)
+        self._look_on(waited)
         self._steps += 1
         self._held = self._held + 1 if self.scene.lifted(self._lift_height) else 0
         success = self._held >= self._hold_steps
@@ -102,11 +119,26 @@ class PickCubeSim(Environment):
         self._running = not (success or truncated)
         return Step(self.observe(), float(success), success, truncated, success)
 
+    def _look_on(self, now: float) -> None:
+        """Run to the end of a tick that is ``now`` [s] old; with delays, look on the way."""
+        end = self.spec.control_period
+        if self._delays and self._features:
+            looked = max(end - self._random.uniform(*self._delays.picture), now)
+            self._run(now, looked)
+            self._seen = self._features.compute(self.pictures())
+            now = looked
+        self._run(now, end)
+
+    def _run(self, begin: float, end: float) -> None:
+        """Let pass what lies between two moments of a tick [s]."""
+        for _ in range(round(end / CONTROL_PERIOD) - round(begin / CONTROL_PERIOD)):
+            self.scene.step()
+
     def observe(self) -> np.ndarray:
-        """Return the observation of this instant, (O,) float32."""
-        values: dict[str, np.ndarray] = {"joint_positions": self.joint_positions()}
+        """Return the observation of this instant, (O,) float32; what is seen may be older."""
+        values: dict[str, np.ndarray] = {JOINTS_PART: self.joint_positions()}
         if self._features:
-            values.update(self._features.compute(self.pictures()))
+            values.update(self._seen or self._features.compute(self.pictures()))
         else:
             cube = self.scene.cube
             turn = 4 * cube.yaw
