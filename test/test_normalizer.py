@@ -36,14 +36,17 @@ def learned(components: int, scale: bool = True) -> Normalizer:
     return found
 
 
-def test_components_are_those_of_numpys_singular_values_and_have_deviation_1() -> None:
+def test_components_are_those_of_numpys_singular_values_and_have_a_mean_variance_of_1() -> None:
     centred = rows()[:, :20].astype(np.float64) - rows()[:, :20].mean(axis=0)
-    found = principal_components(centred, 2)
+    found = principal_components(centred, 3)
     _, singular, directions = np.linalg.svd(centred, full_matrices=False)
-    deviations = singular[:2] / np.sqrt(len(centred))
-    np.testing.assert_allclose(np.abs(found.T @ directions[:2].T), np.diag(1.0 / deviations),
-                               atol=1e-6)
-    np.testing.assert_allclose((centred @ found).std(axis=0), 1.0, rtol=1e-6)
+    deviations = singular[:3] / np.sqrt(len(centred))
+    scale = np.sqrt((deviations**2).mean())
+    np.testing.assert_allclose(np.abs(found.T @ directions[:3].T), np.eye(3) / scale, atol=1e-6)
+    variances = (centred @ found).var(axis=0)
+    assert variances.mean() == pytest.approx(1.0)
+    np.testing.assert_allclose(variances, (deviations / scale)**2, rtol=1e-6)
+    assert variances[2] < 1e-5, "noise stays as small as it is"
 
 
 def test_long_parts_are_reduced_and_short_ones_scaled() -> None:
@@ -51,7 +54,7 @@ def test_long_parts_are_reduced_and_short_ones_scaled() -> None:
     seen = normalizer(torch.from_numpy(rows())).numpy()
     assert seen.shape == (400, 4 + 4 + 3)
     np.testing.assert_allclose(seen.mean(axis=0), 0.0, atol=1e-3)
-    np.testing.assert_allclose(seen[:, :2].std(axis=0), 1.0, rtol=1e-3)
+    assert seen[:, :4].var(axis=0).mean() == pytest.approx(1.0, rel=1e-3)
     joints = rows()[:, 29:]
     np.testing.assert_allclose(seen[:, 8:], (joints - joints.mean(axis=0)) / joints.std(axis=0),
                                atol=1e-4)
@@ -60,6 +63,7 @@ def test_long_parts_are_reduced_and_short_ones_scaled() -> None:
 def test_two_components_of_a_part_that_varies_along_two_directions_keep_all_of_it() -> None:
     seen = learned(2)(torch.from_numpy(rows())).numpy()[:, :2]
     known, *_ = np.linalg.lstsq(np.c_[seen, np.ones(len(seen))], rows()[:, :20], rcond=None)
+    assert seen.var(axis=0).mean() == pytest.approx(1.0, rel=1e-3)
     left = rows()[:, :20] - np.c_[seen, np.ones(len(seen))] @ known
     assert left.std() < 0.0015, "the noise alone is lost"
 

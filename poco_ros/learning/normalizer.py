@@ -11,7 +11,7 @@ from torch import Tensor
 from poco_ros.core.observation import ObservationLayout
 
 MINIMUM_STD = 1e-4
-"""An entry, or a component, that varies less than this in the demonstrations is left unscaled."""
+"""What varies less than this in the demonstrations is left unscaled."""
 PREFIX = "normalizer."
 """Of its tensors in a policy and in a checkpoint."""
 
@@ -61,7 +61,7 @@ class Normalizer:
         Args:
             rows: of the demonstrations.
             scale: whether entries are scaled to mean 0 and deviation 1. The principal components
-                of a part always are, each to deviation 1.
+                of a part always are, by one factor for all of them.
         """
         mean, std = np.zeros(self.layout.size), np.ones(self.layout.size)
         if scale:
@@ -82,16 +82,17 @@ class Normalizer:
 
 
 def principal_components(centred: np.ndarray, count: int) -> np.ndarray:
-    """Return (D, count): directions of the largest variance of rows (n, D), scaled to deviation 1.
+    """Return (D, count): directions of the largest variance of rows (n, D), largest first.
 
-    Largest first; the entry of largest magnitude of each is positive.
+    All are scaled alike, so that their mean variance is 1 and the noise in the last ones stays as
+    small as it is beside the first. The entry of largest magnitude of each is positive.
     """
     variances, directions = np.linalg.eigh(centred.T.astype(np.float64) @ centred / len(centred))
     variances, directions = variances[::-1][:count], directions[:, ::-1][:, :count]
     largest = np.abs(directions).argmax(axis=0)
     directions = directions * np.sign(directions[largest, np.arange(count)])
-    deviations = np.sqrt(np.maximum(variances, 0.0))
-    return directions / np.where(deviations < MINIMUM_STD, 1.0, deviations)
+    deviation = np.sqrt(max(variances.mean(), 0.0))
+    return directions / (deviation if deviation >= MINIMUM_STD else 1.0)
 
 
 def _blocks(layout: ObservationLayout, count: int, blocks: Mapping[str, np.ndarray]) -> np.ndarray:
