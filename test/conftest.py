@@ -11,6 +11,9 @@ from pathlib import Path
 
 import pytest
 
+# Whoever runs the tests under nohup: what they start is to notice a closed terminal.
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 PR_SET_CHILD_SUBREAPER = 36
 # multiprocessing keeps these for the life of the interpreter; they end with it.
 OF_THE_INTERPRETER = ("multiprocessing.resource_tracker", "multiprocessing.forkserver")

@@ -176,7 +176,7 @@ class ControlConfig:
 
     rate: float = setting(15.0, "ticks a second", unit="1/s", minimum=1.0, maximum=200.0)
     act_offset: float = setting(
-        0.045, "from measuring to acting within a tick: time for the chunk to arrive", unit="s",
+        0.02, "from measuring to acting within a tick: time for the chunk to arrive", unit="s",
         minimum=0.0)
     realtime: bool = setting(
         True, "let the ticks go before ordinary programs, where root or the limit rtprio allows"
