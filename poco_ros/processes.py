@@ -35,6 +35,8 @@ LEARNER_NICENESS = 10
 
 AUTOGROUP = Path("/proc/self/autogroup")
 """The niceness of this process's session."""
+AUTOGROUP_TRIES = 30
+"""How often the kernel is told it while it is busy; all nodes of a graph may come at once."""
 _KEEPER = "POCO_KEEPER"
 _NICENESS = "POCO_NICENESS"
 
@@ -94,9 +96,17 @@ def lower_priority(nice: int) -> None:
     has a cell of a bench: that of its starter, inherited by the process, must be told to it too.
     """
     whole = os.nice(nice)
-    if whole > 0:
-        with contextlib.suppress(FileNotFoundError):  # a kernel without autogroups
+    if whole <= 0:
+        return
+    for _ in range(AUTOGROUP_TRIES):
+        try:
             AUTOGROUP.write_text(str(whole))
+        except FileNotFoundError:  # a kernel without autogroups
+            return
+        except BlockingIOError:  # it takes one a tenth of a second of all users but root
+            time.sleep(0.1)
+        else:
+            return
 
 
 def _end_with(descriptor: int, patience: float) -> None:

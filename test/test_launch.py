@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import queue
@@ -15,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from poco_ros import processes
 from poco_ros.processes import AUTOGROUP
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -311,6 +313,28 @@ def test_a_nice_launcher_has_nice_sessions() -> None:
         capture_output=True, text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT)},
         timeout=DEADLINE)
     assert f"group {min(19, os.nice(0) + 5)}\n" in done.stdout, done.stdout + done.stderr
+
+
+def test_a_kernel_that_is_busy_is_told_the_niceness_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of all users but root the kernel takes one such write a tenth of a second, and refuses more.
+
+    All nodes of a nice launcher come with one at the same moment.
+    """
+    told: list[str] = []
+
+    class Busy:
+        refusals = 2
+
+        def write_text(self, text: str) -> None:
+            if self.refusals:
+                self.refusals -= 1
+                raise BlockingIOError(errno.EAGAIN, "write could not complete without blocking")
+            told.append(text)
+
+    monkeypatch.setattr(processes, "AUTOGROUP", Busy())
+    monkeypatch.setattr(os, "nice", lambda more: 5 + more)
+    processes.lower_priority(10)
+    assert told == ["15"]
 
 
 def test_a_launcher_in_the_background_still_interrupts_its_processes(tmp_path: Path) -> None:
