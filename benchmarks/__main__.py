@@ -12,6 +12,7 @@ BENCHMARKS = {
     "update_jax": "POCO's update beside JAX's public QC update rule, on the same device",
     "update_gpu": "one captured update on a GPU beside what the card can do",
     "gpu": "all that has to be known of a GPU: equality, resume, learning, speed",
+    "paper_scene": "scene at the paper's size on a GPU, from end to end; only by name",
     "lockstep": "environment steps/s over ROS in lock-step against the bare loop",
     "infer": "infer_chunk over ROS while the learner trains",
     "memory": "memory of the whole sim_scene graph",
@@ -20,6 +21,8 @@ BENCHMARKS = {
     "ticks": "ticks of the arm beside a learner that trains, in the emulated cell",
     "observation": "observation to chunk in the robot's graph, in the emulated cell",
 }
+LONG = ("paper_scene",)
+"""Not among all."""
 
 
 def main() -> int:
@@ -30,7 +33,7 @@ def main() -> int:
         epilog="\n".join(f"  {name:<18} {what}" for name, what in BENCHMARKS.items()))
     parser.add_argument("names", nargs="*", choices=[[], *BENCHMARKS], metavar="name",
                         help="which ones; default: all")
-    names = parser.parse_args().names or list(BENCHMARKS)
+    names = parser.parse_args().names or [name for name in BENCHMARKS if name not in LONG]
     failed = [name for name in names
               if subprocess.run([sys.executable, "-m", f"benchmarks.{name}"]).returncode]
     for name in failed:

@@ -19,9 +19,11 @@ import torch
 from poco_ros.core.episode import Episode
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.learning.agents import Agent, Phase, make_agent
+from poco_ros.learning.agents.ppo import PPO
 from poco_ros.learning.config import AgentConfig, PocoConfig
 from poco_ros.learning.policies import Signature
 from poco_ros.learning.replay import Replay
+from poco_ros.learning.rounds import Round
 from poco_ros.preset import load_preset
 
 PAPER = PocoConfig()
@@ -62,12 +64,30 @@ def update_of(config: AgentConfig, observation: int, action_dim: int) -> Callabl
     """Return a function that does one whole update on random data of that size."""
     generator = np.random.default_rng(0)
     agent, replay = world(config, observation, action_dim)
+    if isinstance(agent, PPO):
+        minibatch = agent.tensors(round_of(agent, agent.config.minibatch_size))
+
+        def ascend() -> None:
+            agent.update(minibatch, Phase.FULL)
+
+        return ascend
 
     def update() -> None:
         chunks = replay.sample(generator, config.batch_size, config.chunk_horizon, config.gamma)
         agent.update(agent.tensors(chunks), Phase.FULL)
 
     return update
+
+
+def round_of(agent: PPO, count: int) -> Round:
+    """Return ``count`` chunks of random ways, as likely as they were."""
+    generator = np.random.default_rng(0)
+    steps, size = agent.config.flow_steps, agent.chunk_size
+    observations = generator.standard_normal((count, agent.signature.observation.size))
+    ways = generator.standard_normal((count, steps + 1, size)).cumsum(axis=1) * 0.1
+    return Round(observations.astype(np.float32), ways.astype(np.float32),
+                 np.zeros((count, steps), np.float32),
+                 *generator.standard_normal((2, count)).astype(np.float32))
 
 
 def medians(functions: dict[str, Callable[[], None]], rounds: int,

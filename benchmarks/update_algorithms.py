@@ -1,10 +1,11 @@
 """One update of every algorithm on the CPU, and how the cost of POCO's grows.
 
 At the size of the CPU preset and at the paper's; then with one setting of POCO at a time: number
-of candidates, batch, width and flow steps. What is compared is done in turn, round after round,
-in one run. Times are processor time of one thread, which on an idle machine is what a clock
-shows, and on a busy one does not count the waiting. Last, environment steps/s (by the clock) with
-the number of environments, each in a process of its own.
+of candidates, batch, width and flow steps. An update of DPPO and ReinFlow is one of a minibatch of
+a round. What is compared is done in turn, round after round, in one run. Times are processor time
+of one thread, which on an idle machine is what a clock shows, and on a busy one does not count the
+waiting. Last, environment steps/s (by the clock) with the number of environments, each in a
+process of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from poco_ros.core.config import from_dict, to_dict
 from poco_ros.learning.agents import make_agent
 from poco_ros.learning.config import (
     ALGORITHMS,
-    OFF_POLICY,
     AgentConfig,
     PocoConfig,
     shared_settings,
@@ -72,7 +72,7 @@ def measure(configs: dict[str, AgentConfig], observation: int, action_dim: int,
 def algorithms(rounds: int) -> None:
     """Print the table of all algorithms."""
     task = load_preset(PRESET).task
-    names = OFF_POLICY
+    names = tuple(ALGORITHMS)
     small = measure({name: of_preset(name) for name in names}, task.observation.size,
                     task.action_dim, 10 * rounds)
     large = measure({name: of_paper(name) for name in names}, OBSERVATION, ACTION_DIM, rounds)

@@ -18,6 +18,7 @@ from poco_ros.learning.config import (
     ALGORITHMS,
     AgentConfig,
     TrainConfig,
+    check_schedule,
     shared_settings,
 )
 from poco_ros.learning.policies import EXPLORE, RANDOM, policy_from_bytes
@@ -172,6 +173,35 @@ def test_an_algorithm_that_cannot_start_from_a_flow_says_so(
     subject = agent(algorithm, **settings)
     with pytest.raises(CheckpointError, match=rf"x\.safetensors.*{missing}"):
         subject.load_policy(agent("bc").policy(1), "x.safetensors")
+
+
+@every_algorithm
+def test_the_offline_stage_does_what_the_algorithms_source_does(algorithm: str) -> None:
+    """It clones; QC and FQL learn from rewards already then; RLPD does nothing."""
+    subject = agent(algorithm)
+    wanted = {"actor"} | ({"one_step"} if "fql" in algorithm else set())
+    if algorithm in ("qc", "qc_fql", "fql"):
+        wanted |= {"critic", "target_critic"}
+    lag = 0 if algorithm in ON_POLICY else 1
+    trainer = Trainer(small(algorithm), TrainConfig(offline_steps=2, sync_lag=lag),
+                      signature(3, 2), 3, DEMONSTRATIONS)
+    before = trainer.agent.state()
+    while trainer.work_due():
+        trainer.work()
+    after = trainer.agent.state()
+    moved = {name.split(".")[0] for name in subject.state() if name.split(".")[0] not in (
+        "generator", "normalizer", "optimizer", "choice")
+        and not torch.equal(before[name], after[name])}
+    assert moved == (set() if algorithm.startswith("rlpd") else wanted)
+
+
+@pytest.mark.parametrize("algorithm", ["dsrl", *ON_POLICY])
+def test_what_can_only_clone_offline_says_so(algorithm: str) -> None:
+    lag = 0 if algorithm in ON_POLICY else 1
+    train = TrainConfig(offline_steps=2, offline_objective="full", sync_lag=lag)
+    with pytest.raises(ConfigError, match=f"offline_objective is full: {algorithm} can only"
+                                          " clone .* set offline_objective to published or bc"):
+        check_schedule(small(algorithm), train)
 
 
 def test_a_random_policy_covers_the_box_and_ends_with_its_steps() -> None:

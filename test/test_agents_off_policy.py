@@ -12,6 +12,7 @@ from torch.distributions import Independent, Normal, TanhTransform, TransformedD
 
 from poco_ros.core.config import from_dict
 from poco_ros.learning.agents import Agent, Batch, Phase
+from poco_ros.learning.agents.bc import BehaviourCloning
 from poco_ros.learning.agents.dsrl import DSRL
 from poco_ros.learning.agents.fql import FlowQLearning
 from poco_ros.learning.agents.qc import QChunking
@@ -65,6 +66,7 @@ def test_qc_targets_take_the_candidate_that_the_online_critics_prefer() -> None:
 
 def test_qc_acts_with_the_candidate_of_the_highest_q() -> None:
     agent = make(QChunking, "qc", num_candidates=6, flow_steps=4, num_critics=3)
+    agent.choice.trained.fill_(1.0)
     policy, observation = agent.policy(1), np.array([0.2, -0.4, 1.0], np.float32)
     noise = np.random.Generator(np.random.Philox(11)).standard_normal((6, 4), dtype=np.float32)
     seen = torch.from_numpy(observation)[None]
@@ -72,6 +74,24 @@ def test_qc_acts_with_the_candidate_of_the_highest_q() -> None:
     best = int(agent.critic.mean_of_candidates(seen, candidates).argmax())
     np.testing.assert_allclose(policy.act(observation, 11).reshape(-1),
                                candidates[0, best].numpy(), atol=2e-6)
+
+
+def test_qc_is_the_cloned_flow_until_its_critic_is_warm() -> None:
+    """What is measured before it learns online is what cloning made, as for all algorithms."""
+    agent, batch = make(QChunking, "qc", num_candidates=6, flow_steps=4), random_batch()
+    observation = np.array([0.2, -0.4, 1.0], np.float32)
+    noise = np.random.Generator(np.random.Philox(11)).standard_normal(4, dtype=np.float32)
+    agent.update(batch, Phase.CLONE)
+    agent.update(batch, Phase.CRITIC)
+    cloned = agent.actor.carry(torch.from_numpy(observation)[None],
+                               torch.from_numpy(noise)[None, None])[0, 0].numpy()
+    np.testing.assert_allclose(agent.policy(1).act(observation, 11).reshape(-1), cloned, atol=2e-6)
+    agent.update(batch, Phase.FULL)
+    chosen = [agent.policy(2).act(observation, seed) for seed in range(20)]
+    flow = make(BehaviourCloning, "bc", flow_steps=4)
+    flow.actor.load_state_dict(agent.actor.state_dict())
+    drawn = [flow.policy(2).act(observation, seed) for seed in range(20)]
+    assert any(not np.allclose(a, b, atol=1e-4) for a, b in zip(chosen, drawn, strict=True))
 
 
 # -- flow Q-learning -------------------------------------------------------------------------
@@ -160,6 +180,62 @@ def test_the_temperature_falls_while_the_entropy_is_above_its_target_and_rises_b
         assert (float(agent.temperature().detach()) < before) is falls
 
 
+@pytest.mark.parametrize("cls, algorithm, aggregate", [
+    (RLPD, "rlpd_ac", "mean"), (DSRL, "dsrl", "min"), (DSRL, "dsrl", "mean")])
+def test_the_actors_of_sac_descend_the_price_of_entropy_less_q(cls: type[Any], algorithm: str,
+                                                               aggregate: str) -> None:
+    """Loss and gradient equal those of a loop over states."""
+    settings = {"noise_hidden_dim": 24, "noise_layers": 2, "noise_bound": 1.2, "flow_steps": 3,
+                "critic_aggregate": aggregate} if cls is DSRL else {}
+    agent = make(cls, algorithm, num_critics=3, initial_temperature=0.3, **settings)
+    observations, state = random_batch().observations, agent.generator.get_state()
+    actor = agent.noise_actor if cls is DSRL else agent.actor
+    noise = torch.randn(6, 4, generator=agent.generator)
+    losses = []
+    for row in range(6):
+        sample, log_density = actor.sample(observations[row:row + 1], noise[row:row + 1])
+        if cls is DSRL:
+            q = agent.noise_critic(observations[row:row + 1], 1.2 * sample)[:, 0]
+        else:
+            q = agent.critic(observations[row:row + 1], sample)[:, 0]
+        judged = min(q) if aggregate == "min" else sum(q) / 3
+        losses.append(0.3 * log_density[0] - judged)
+    loss = sum(losses) / 6
+    expected = torch.autograd.grad(loss, list(actor.parameters()))
+    taken = {}
+    agent.descend = lambda optimizer, loss: taken.setdefault(optimizer, torch.autograd.grad(
+        loss, [p for group in optimizer.param_groups for p in group["params"]]))
+    agent.generator.set_state(state)
+    metrics = agent.update_actor(observations)
+    assert float(metrics["sac/actor_loss"]) == pytest.approx(float(loss.detach()), rel=1e-5)
+    first = next(iter(taken.values()))
+    for found, wanted in zip(first, expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("trained", [False, True])
+@pytest.mark.parametrize("aggregate, backup", [("min", True), ("mean", False)])
+def test_dsrl_targets_are_of_the_chunk_that_what_acts_leads_to(trained: bool, aggregate: str,
+                                                               backup: bool) -> None:
+    agent = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2, flow_steps=3,
+                 initial_temperature=0.3, critic_aggregate=aggregate, entropy_backup=backup)
+    agent.noise_actor.trained.fill_(float(trained))
+    batch, state = random_batch(), agent.generator.get_state()
+    found = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    with torch.no_grad():
+        unit, log_density = agent.noise_actor.sample(
+            batch.next_observations, torch.randn(6, 4, generator=agent.generator))
+        free = torch.randn(6, 4, generator=agent.generator)
+        noise = 1.2 * unit if trained else free
+        chunks = agent.actor.carry(batch.next_observations, noise[:, None]).squeeze(1)
+        q = agent.target_critic(batch.next_observations, chunks)
+        q_next = torch.minimum(q[0], q[1]) if aggregate == "min" else (q[0] + q[1]) / 2
+        if backup and trained:
+            q_next = q_next - 0.3 * log_density
+    torch.testing.assert_close(found, batch.rewards + batch.bootstrap * q_next)
+
+
 def test_dsrl_distils_the_q_of_the_chunk_that_a_noise_leads_to_and_keeps_the_flow() -> None:
     agent = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2,
                  distillation_steps=1, flow_steps=3)
@@ -168,11 +244,11 @@ def test_dsrl_distils_the_q_of_the_chunk_that_a_noise_leads_to_and_keeps_the_flo
     before = agent.state()
     loss = agent.update_noise_critic(batch.observations)["dsrl/distillation_loss"]
     agent.generator.set_state(state)
-    noise = torch.randn(6, 4, generator=agent.generator).clamp(-1.2, 1.2)
+    noise = torch.randn(6, 4, generator=agent.generator)
     fresh = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2, flow_steps=3)
     with torch.no_grad():
         carried = agent.actor.carry(batch.observations, noise[:, None]).squeeze(1)
-        wanted = agent.critic(batch.observations, carried).mean(dim=0)
+        wanted = agent.critic(batch.observations, carried)  # each member has its own
         expected = (fresh.noise_critic(batch.observations, noise) - wanted).square().mean()
     assert float(loss) == pytest.approx(float(expected), rel=1e-5)
     agent.update(batch, Phase.FULL)

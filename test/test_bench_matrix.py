@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ from typing import Any
 import pytest
 import yaml
 from bench_support import matrix_of
+from robomimic_support import publish
 
+from poco_ros.bench.cell_folder import read_record
 from poco_ros.bench.cells import (
     Cell,
     choose,
@@ -20,10 +23,13 @@ from poco_ros.bench.cells import (
 )
 from poco_ros.bench.matrix import load_matrix, matrix_files
 from poco_ros.cli.main import main
+from poco_ros.core.config import identity
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.learning.config import ALGORITHMS
 from poco_ros.preset import load_preset
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
 def only(**words: Any) -> Cell:
@@ -100,6 +106,55 @@ def test_the_hash_is_of_everything_that_a_run_is_a_function_of_and_of_nothing_el
     assert configuration_hash(dataclasses.replace(preset, graph=graph), 0) == base
     actors = dataclasses.replace(preset.train, actors=4)
     assert configuration_hash(dataclasses.replace(preset, train=actors), 0) == base
+
+
+def test_results_that_are_kept_are_of_what_their_matrix_asks_for_now() -> None:
+    """A setting that was added since, and changes nothing, does not orphan them."""
+    kept = RESULTS / "small"
+    wanted = {cell.record.name: cell.record.hash for cell in expand(load_matrix("small"))}
+    records = [json.loads(path.read_text()) for path in kept.glob("cells/*/*/*/*/cell.json")]
+    assert records
+    for words in records:
+        record = read_record(words, str(kept))
+        assert wanted[record.name] == record.hash, record.name
+
+
+def test_a_setting_at_its_neutral_value_is_left_out_of_what_results_are_filed_under() -> None:
+    preset = load_preset("cpu_cube_single")
+    assert "observation_components" not in identity(preset)["agent"]
+    assert identity(preset)["agent"]["num_candidates"] == 16
+    fewer = dataclasses.replace(preset.agent, observation_components=8)
+    assert identity(fewer)["observation_components"] == 8
+
+
+def test_demonstrations_in_robomimics_layout_are_made_in_the_folder_of_the_bench(
+        tmp_path: Path) -> None:
+    preset = load_preset("cpu_lift")
+    moved = with_data_below(preset, tmp_path)
+    assert moved.demonstrations.path.parent == tmp_path
+    assert configuration_hash(moved, 0) == configuration_hash(preset, 0)
+
+
+def test_a_file_of_demonstrations_is_looked_into_before_anything_runs(tmp_path: Path) -> None:
+    path = tmp_path / "can.hdf5"
+    entry = {"preset": "cpu_lift", "overrides": {"demonstrations": {"path": str(path)}}}
+    with pytest.raises(ConfigError, match=r"can\.hdf5: there are no demonstrations there"):
+        expand(matrix_of(tasks={"lift": entry}))
+    publish(path, "can")
+    with pytest.raises(ConfigError, match=r"lift/poco/base: .*env_name PickPlaceCan"):
+        expand(matrix_of(tasks={"lift": entry}))
+
+
+def test_another_content_of_a_file_of_demonstrations_is_another_configuration(
+        tmp_path: Path) -> None:
+    path = publish(tmp_path / "lift.hdf5", "lift")
+    preset = load_preset("cpu_lift")
+    preset = dataclasses.replace(preset, demonstrations=dataclasses.replace(
+        preset.demonstrations, path=path))
+    before = configuration_hash(preset, 0)
+    assert configuration_hash(preset, 0) == before
+    publish(path, "lift", success=False)
+    assert configuration_hash(preset, 0) != before
 
 
 def test_algorithms_of_a_task_have_equal_data_under_a_name_of_its_own(tmp_path: Path) -> None:
@@ -217,13 +272,13 @@ def test_the_help_names_the_matrices_that_come_along(capsys: pytest.CaptureFixtu
     assert all(re.search(rf"\b{name}\b", told) for name in matrix_files())
 
 
-def test_the_papers_and_the_small_matrix_compare_what_the_issue_asks_for() -> None:
+def test_the_papers_matrix_has_all_algorithms_and_tasks_and_the_small_one_six_and_two() -> None:
     paper, small = load_matrix("paper"), load_matrix("small")
     assert set(paper.algorithms) == {"bc", "poco", "qc", "qc_fql", "fql", "rlpd", "rlpd_ac",
                                      "dsrl", "dppo", "reinflow"}
     assert len(paper.tasks) == 7 and len(paper.seeds) == len(small.seeds) == 3
     for name in ("dppo", "reinflow"):
-        assert paper.algorithms[name].overrides == {"train": {"sync_lag": 0}}
+        assert paper.algorithms[name].overrides == {"train": {"sync_lag": 0, "actors": 20}}
     assert set(small.algorithms) == {"poco", "bc", "qc", "fql", "rlpd", "dsrl"}
     assert {entry.preset for entry in small.tasks.values()} == {"cpu_cube_single", "cpu_scene"}
 

@@ -188,15 +188,18 @@ def of_domain(folder: Path, **task: object) -> BenchResults:
 
 def test_published_numbers_are_dotted_where_the_task_is_the_same(tmp_path: Path) -> None:
     published = load_anchors()
-    (panel,) = draw_success(of_domain(tmp_path / "same"), published).axes
+    same = {"reward": "staged"}
+    (panel,) = draw_success(of_domain(tmp_path / "same", **same), published).axes
     assert named(panel) == ["poco", "qc", "qc, published", "fql, published", "rlpd, published"]
     measured, anchor = panel.lines[1], panel.lines[2]
     assert anchor.get_linestyle() == ":" and anchor.get_color() == measured.get_color()
     assert list(anchor.get_xdata()) == [0, 100_000, 200_000, 500_000, 1_000_000]
     assert list(anchor.get_ydata()) == [72, 94, 98, 99, 100]
     assert panel.get_xlim()[1] < 250_000, "the axis ends with what was measured"
-    for number, other in enumerate(({"number": 3}, {"max_episode_steps": 300})):
-        (panel,) = draw_success(of_domain(tmp_path / str(number), **other), published).axes
+    for number, other in enumerate(({"number": 3}, {"max_episode_steps": 300},
+                                    {"reward": "sparse"})):
+        found = of_domain(tmp_path / str(number), **{**same, **other})
+        (panel,) = draw_success(found, published).axes
         assert named(panel) == ["poco", "qc"], f"{other} makes another task"
 
 
@@ -207,7 +210,7 @@ def test_anchors_have_a_source_and_a_number_a_step() -> None:
         Anchors(steps=(0,))
     with pytest.raises(ConfigError, match="scene: qc has 1 numbers for 5 steps"):
         Anchors(source="a paper", steps=published.steps,
-                tasks=(type(published.tasks[0])("scene", 2, {"qc": (1.0,)}),))
+                tasks=(type(published.tasks[0])("scene", 2, success={"qc": (1.0,)}),))
 
 
 def test_an_ablation_is_drawn_against_its_values(tmp_path: Path) -> None:

@@ -93,6 +93,7 @@ def test_the_best_of_n_is_drawn_from_any_model(model: str) -> None:
     values = {"algorithm": "qc", "hidden_dim": 32, "num_layers": 2, "chunk_horizon": 4,
               "num_candidates": 6, "num_critics": 3, **MODELS[model]}
     agent = agent_for(from_dict(AgentConfig, values, "test"), 7, 3)
+    agent.choice.trained.fill_(1.0)
     observation = np.linspace(-1.0, 1.0, 7, dtype=np.float32)
     policy = policy_from_bytes(agent.policy(1).to_bytes(), "message")
     plain = cloner(model)

@@ -20,6 +20,8 @@ class AnchoredTask:
 
     domain: str = setting("", "simulated domain; needed")
     number: int = setting(1, "OGBench's single-task variant", minimum=1)
+    reward: str = setting("sparse", "what they were rewarded for, up to offset and scale",
+                          choices=("sparse", "staged"))
     success: dict[str, tuple[float, ...]] = setting(
         dict, "algorithm -> success at each of the steps", unit="%")
 
@@ -45,12 +47,13 @@ class Anchors:
     def of(self, record: CellRecord) -> dict[str, tuple[float, ...]]:
         """Return algorithm -> success [%] at the steps, where a cell's task is the same.
 
-        Another time limit makes another task.
+        Another time limit, or another reward, makes another task.
         """
         if not record.own_time_limit:
             return {}
         return next((task.success for task in self.tasks
-                     if (task.domain, task.number) == (record.domain, record.number)), {})
+                     if (task.domain, task.number, task.reward)
+                     == (record.domain, record.number, record.reward)), {})
 
 
 def load_anchors(name: str | Path = PUBLISHED) -> Anchors:

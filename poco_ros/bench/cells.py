@@ -13,6 +13,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,8 @@ from poco_ros.learning.config import shared_settings
 from poco_ros.preset import Preset, find_preset, load_preset
 
 MADE = ("directed", "play")
-"""Kinds of demonstrations that are made from their settings; others are found at a path."""
+"""Kinds of demonstrations that are always made from their settings; robomimic's are made where no
+file is named, others are found at a path."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class CellRecord:
     seed: int = setting(0, "seed of the run")
     hash: str = setting("", "of the resolved configuration and the seed")
     domain: str = setting("", "simulated domain")
+    reward: str = setting("sparse", "what is rewarded")
     number: int = setting(1, "OGBench's variant of it")
     own_time_limit: bool = setting(True, "whether the time limit is the benchmark's own")
     offline_steps: int = setting(0, "updates of the offline stage")
@@ -192,9 +195,17 @@ def _check_possible(preset: Preset, where: str) -> None:
         path = demonstrations_path(preset.demonstrations, preset.task)
     except PocoError as error:
         raise ConfigError(f"{where}: {error}") from error
-    if preset.demonstrations.kind in ("npz", "episodes") and not path.exists():
+    if has_made_data(preset):
+        return
+    if not path.exists():
         raise ConfigError(f"{where}: {path}: there are no demonstrations there, and those of kind"
-                          f" {preset.demonstrations.kind} cannot be made here")
+                          f" {preset.demonstrations.kind} with a path are not made here")
+    if preset.demonstrations.kind == "robomimic":
+        from poco_ros.data.robomimic_sets import check_robomimic
+        try:
+            check_robomimic(path, preset.task)
+        except PocoError as error:
+            raise ConfigError(f"{where}: {error}") from error
 
 
 def _cell(preset: Preset, task: str, variant: _Variant, seed: int, data_per_seed: bool) -> Cell:
@@ -205,6 +216,7 @@ def _cell(preset: Preset, task: str, variant: _Variant, seed: int, data_per_seed
     return Cell(CellRecord(
         task=task, algorithm=variant.algorithm, variant=variant.name, seed=seed,
         hash=configuration_hash(preset, seed), domain=preset.task.domain,
+        reward=preset.task.reward,
         number=preset.task.number, own_time_limit=not preset.task.max_episode_steps,
         offline_steps=train.offline_steps, online_steps=train.online_steps,
         eval_every=train.eval_every, ablation=variant.ablation, value=variant.value), preset)
@@ -215,19 +227,46 @@ def configuration_hash(preset: Preset, seed: int) -> str:
 
     The graph's section is left out, for no graph runs here, and so are the number of actors, which
     changes no result, and the folder of demonstrations that are made from settings: those settings
-    count, not where the bench keeps what is made.
+    count, not where the bench keeps what is made. A setting that was added later counts from its
+    neutral value on, so that the finished results of before stay those of their configuration.
+    Of demonstrations that are found, what is in them counts.
     """
-    values = config.to_dict(preset)
+    values = config.identity(preset)
     del values["graph"], values["train"]["actors"]
     if has_made_data(preset):
         del values["demonstrations"]["path"]
+    else:
+        values["demonstrations"]["content"] = _content(preset.demonstrations.path)
     text = json.dumps([values, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def has_made_data(preset: Preset) -> bool:
     """Return whether the demonstrations are made from settings, rather than found."""
-    return preset.demonstrations.kind in MADE
+    data = preset.demonstrations
+    if data.kind != "robomimic" or data.path == AUTOMATIC:
+        return data.kind in (*MADE, "robomimic")
+    made = dataclasses.replace(data, path=AUTOMATIC)
+    return data.path.name == demonstrations_path(made, preset.task).name
+
+
+def _content(path: Path) -> str:
+    """Return a digest of a file, or of the files of a folder; empty where there is nothing."""
+    files = sorted(one for one in path.rglob("*") if one.is_file()) if path.is_dir() else [path]
+    found = [(str(file.relative_to(path)), _digest(file, file.stat().st_size,
+                                                   file.stat().st_mtime_ns))
+             for file in files if file.exists()]
+    return hashlib.sha256(json.dumps(found).encode()).hexdigest()
+
+
+@lru_cache
+def _digest(file: Path, size: int, changed: int) -> str:
+    """Return a digest of a file as it is; all cells of a matrix ask for the same ones."""
+    found = hashlib.sha256()
+    with file.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            found.update(block)
+    return found.hexdigest()
 
 
 def with_data_below(preset: Preset, folder: Path) -> Preset:

@@ -48,7 +48,8 @@ examples:
 docs/bench.md tells how to write a matrix and how to read the table.""")
     parser.add_argument("matrix", nargs="?", default="", help="a matrix by path, or by the name of"
                         " one in config/bench: smoke, small, small_others,"
-                        " robomimic, paper, ablation_zeta, ablation_savers")
+                        " robomimic, paper, ablation_zeta, ablation_beta, ablation_eta,"
+                        " ablation_candidates, ablation_savers")
     parser.add_argument("--out", type=Path, default=None,
                         help=f"folder of the bench [default: {OUT}/<name of the matrix>]")
     parser.add_argument("--jobs", type=int, default=0, metavar="N", help="cells at a time"

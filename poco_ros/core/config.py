@@ -13,7 +13,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,6 +22,9 @@ import yaml
 from poco_ros.core.errors import ConfigError
 
 T = TypeVar("T")
+
+NO_VALUE: Any = object()
+"""Stands for no value at all, where None could be one."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +36,8 @@ class SettingInfo:
     minimum: float | None = None
     maximum: float | None = None
     choices: tuple[Any, ...] = ()
+    neutral: Any = NO_VALUE
+    """Value at which everything is as it was before there was the setting."""
 
     def describe(self) -> str:
         """Return the documentation with unit, range and choices, for help texts."""
@@ -56,12 +61,15 @@ def setting(
     minimum: float | None = None,
     maximum: float | None = None,
     choices: tuple[Any, ...] = (),
+    neutral: Any = NO_VALUE,
 ) -> Any:
     """Declare a dataclass field that is a setting.
 
     ``default`` may be a value, or a callable for a fresh default (a dataclass, ``dict``).
+    ``neutral`` is for a setting that is added to those of which results exist: see
+    :func:`identity`.
     """
-    info = SettingInfo(doc, unit, minimum, maximum, choices)
+    info = SettingInfo(doc, unit, minimum, maximum, choices, neutral)
     metadata = {"setting": info}
     if callable(default):
         return dataclasses.field(default_factory=default, metadata=metadata)
@@ -237,10 +245,25 @@ def merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 
 def to_dict(config: Any) -> dict[str, Any]:
     """Return a settings dataclass as plain YAML values (paths as text, tuples as lists)."""
+    return _plain(config, lambda field, value: True)
+
+
+def identity(config: Any) -> dict[str, Any]:
+    """Return :func:`to_dict` without settings at their ``neutral`` value.
+
+    What results are filed under: a setting that did not exist when they were made, and that
+    changes nothing, does not make another configuration of theirs.
+    """
+    return _plain(config, lambda field, value: value != info_of(field).neutral)
+
+
+def _plain(config: Any, wanted: Callable[[dataclasses.Field[Any], Any], bool]) -> dict[str, Any]:
+    """Return plain YAML values of the settings that are ``wanted``."""
 
     def plain(value: Any) -> Any:
         if dataclasses.is_dataclass(value) and not isinstance(value, type):
-            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+            fields = [(field, getattr(value, field.name)) for field in dataclasses.fields(value)]
+            return {field.name: plain(one) for field, one in fields if wanted(field, one)}
         if isinstance(value, Mapping):
             return {str(k): plain(v) for k, v in value.items()}
         if isinstance(value, (list, tuple)):

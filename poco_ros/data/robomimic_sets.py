@@ -48,14 +48,8 @@ def load_robomimic(path: str | Path, task: TaskConfig, mask: str = "",
             array has another shape or is not finite; file, key, value and remedy are named.
     """
     path = Path(path)
-    wanted = _wanted(task)
-    _check_recording(path, wanted, task)
-    names = wanted.layout.names
-    sizes = dict(read_layout(path, names).parts)
-    for name, size in wanted.layout.parts:
-        if sizes[name] != size:
-            raise DataError(f"{path}: obs/{name} has {sizes[name]} values a step, that of"
-                            f" {task.name} has {size}; is it a file of another task?")
+    check_robomimic(path, task)
+    names = _wanted(task).layout.names
     episodes = []
     for episode in read_robomimic(path, names, mask, task.name):
         if episode.actions.shape[1] != ACTION_DIM:
@@ -66,6 +60,20 @@ def load_robomimic(path: str | Path, task: TaskConfig, mask: str = "",
         if len(episodes) == demos:
             break
     return episodes
+
+
+def check_robomimic(path: str | Path, task: TaskConfig) -> None:
+    """Raise DataError when ``task`` cannot learn from a file: as its head says, no demo is read.
+
+    Args, errors: those of :func:`load_robomimic`.
+    """
+    path, wanted = Path(path), _wanted(task)
+    _check_recording(path, wanted, task)
+    sizes = dict(read_layout(path, wanted.layout.names).parts)
+    for name, size in wanted.layout.parts:
+        if sizes[name] != size:
+            raise DataError(f"{path}: obs/{name} has {sizes[name]} values a step, that of"
+                            f" {task.name} has {size}; is it a file of another task?")
 
 
 def _wanted(task: TaskConfig) -> RobomimicTask:

@@ -18,10 +18,17 @@ FLOW, DIFFUSION, CONSISTENCY = "flow", "diffusion", "consistency"
 GENERATIVE = (FLOW, DIFFUSION, CONSISTENCY)
 """Generative models of chunks; a policy of that kind acts with one sample of it."""
 
+INITIAL_TEMPERATURE = 0.01
+TEMPERATURE_DOC = ("SAC's alpha at the beginning; the published 1, for rewards of -1 and 0, is a"
+                   " hundred times as large")
+
 
 @dataclass(frozen=True)
 class AgentConfig:
     """Networks and optimisers of any agent. See ``docs/algorithms.md``."""
+
+    CLONED_FIRST: ClassVar[bool] = False
+    """Whether only cloning trains the policy that the whole objective improves."""
 
     algorithm: str = setting("", "learning algorithm, such as poco, bc or qc")
     chunk_horizon: int = setting(5, "actions in a chunk, T", minimum=1, maximum=1000)
@@ -35,7 +42,7 @@ class AgentConfig:
     observation_components: int = setting(
         0, "of each part of the observation that has more values, such as a camera's features,"
         " networks see so many principal components, as the demonstrations vary; 0 = all values",
-        minimum=0)
+        minimum=0, neutral=0)
 
     batch_size: int = setting(256, "transitions in an update, B", minimum=1)
     offline_share: float = setting(
@@ -190,7 +197,7 @@ class RLPDACConfig(AgentConfig):
     target_entropy_scale: float = setting(
         0.5, "target entropy is minus this for every dimension of a chunk", minimum=0.0)
     entropy_backup: bool = setting(False, "subtract the entropy's price in the TD target")
-    initial_temperature: float = setting(1.0, "alpha at the beginning", minimum=1e-9)
+    initial_temperature: float = setting(INITIAL_TEMPERATURE, TEMPERATURE_DOC, minimum=1e-9)
     random_steps: int = setting(5_000, "first steps of the environment, acted at random",
                                 minimum=0)
 
@@ -212,7 +219,7 @@ class RLPDConfig(RLPDACConfig):
 class DSRLConfig(GenerativeConfig):
     """Diffusion steering, noise-aliased: SAC on the flow's initial noise (arXiv 2506.15799)."""
 
-    NEEDS_FLOW = True
+    NEEDS_FLOW = CLONED_FIRST = True
 
     algorithm: str = setting("dsrl", "learning algorithm")
     noise_hidden_dim: int = setting(2048, "width of the noise actor and of both critics",
@@ -221,12 +228,14 @@ class DSRLConfig(GenerativeConfig):
                                 minimum=1, maximum=32)
     noise_bound: float = setting(1.5, "noise is kept within minus and plus this", minimum=1e-3)
     distillation_steps: int = setting(
-        10, "updates of the noise critic an update of the action critic", minimum=1)
+        1, "updates of the noise critic an update of the action critic", minimum=1)
+    critic_aggregate: str = setting(
+        "min", "what the members' Q stand for, in the TD target and to the actor",
+        choices=("min", "mean"))
+    entropy_backup: bool = setting(True, "subtract the entropy's price in the TD target")
     target_entropy_scale: float = setting(
         0.0, "target entropy is minus this for every dimension of the noise", minimum=0.0)
-    initial_temperature: float = setting(1.0, "alpha at the beginning", minimum=1e-9)
-    random_steps: int = setting(0, "first steps of the environment, with noise not steered",
-                                minimum=0)
+    initial_temperature: float = setting(INITIAL_TEMPERATURE, TEMPERATURE_DOC, minimum=1e-9)
 
 
 @dataclass(frozen=True)
@@ -237,7 +246,7 @@ class PPOConfig(GenerativeConfig):
     ``replay_capacity`` of the schedule have no meaning here. ``sync_lag`` must be 0.
     """
 
-    NEEDS_FLOW = True
+    NEEDS_FLOW = CLONED_FIRST = True
 
     gamma: float = setting(0.999, "discount a chunk", minimum=0.0, maximum=1.0)
     round_episodes: int = setting(20, "whole episodes that act with one policy before it learns",
@@ -322,6 +331,10 @@ def shared_settings(section: Mapping[str, Any], algorithm: str) -> dict[str, Any
     return {key: value for key, value in section.items() if key not in others}
 
 
+PUBLISHED, FULL, CLONE = "published", "full", "bc"
+"""What the offline stage optimises."""
+
+
 @dataclass(frozen=True)
 class TrainConfig:
     """The stages of a run and how much of each."""
@@ -329,8 +342,9 @@ class TrainConfig:
     offline_steps: int = setting(500_000, "updates on the demonstrations before the first episode",
                                  minimum=0)
     offline_objective: str = setting(
-        "poco", "poco: the whole objective, critic included; bc: clone only, the critic starts in "
-        "the warm-up", choices=("poco", "bc"))
+        PUBLISHED, "published: as the algorithm's source, which is to clone, for QC and FQL the"
+        " whole objective, for RLPD nothing; full: the whole objective, critic included; bc: clone"
+        " only, the critic starts in the warm-up", choices=(PUBLISHED, FULL, CLONE))
     critic_warmup: int = setting(
         5_000, "updates of the critic alone, actor frozen, when the online stage begins",
         minimum=0)
@@ -339,7 +353,8 @@ class TrainConfig:
                          minimum=0.0)
     online_steps: int = setting(500_000, "steps of the environment in the online stage", minimum=0)
     replay_capacity: int = setting(
-        2_000_000, "steps kept for learning, demonstrations included (they are never evicted)",
+        2_000_000, "steps of the online stage kept for learning; demonstrations, which are never"
+        " evicted, are kept besides",
         minimum=1)
     sync_lag: int = setting(
         1, "lock-step: episode e acts with the weights that have learned from all episodes before "
@@ -382,3 +397,6 @@ def check_schedule(agent: AgentConfig, train: TrainConfig) -> None:
         raise ConfigError(f"sync_lag is {train.sync_lag}: {agent.algorithm} learns from episodes"
                           " of the newest policy alone; set sync_lag to 0 (episodes of a round"
                           " may still run at the same time, see actors)")
+    if agent.CLONED_FIRST and train.offline_objective == FULL and train.offline_steps:
+        raise ConfigError(f"offline_objective is {FULL}: {agent.algorithm} can only clone the"
+                          f" demonstrations; set offline_objective to {PUBLISHED} or {CLONE}")

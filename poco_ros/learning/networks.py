@@ -197,6 +197,16 @@ class SteeringActor(TanhGaussian):
         self.register_buffer("trained", torch.zeros(1))
 
 
+class Trained(nn.Module):
+    """Whether what goes by its name has been trained: a flag that travels with the weights."""
+
+    trained: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("trained", torch.zeros(1))
+
+
 class Temperature(nn.Module):
     """alpha = exp(log_alpha), the price of entropy that SAC learns."""
 

@@ -22,7 +22,7 @@ from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.learning.agents import Phase, make_agent
 from poco_ros.learning.captured import check_device, make_updater
 from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
-from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.config import CLONE, FULL, PUBLISHED, AgentConfig, TrainConfig
 from poco_ros.learning.policies import Policy, Signature, make_policy
 from poco_ros.learning.updater import DivergedError
 
@@ -176,8 +176,8 @@ class Trainer:
             raise RuntimeError("no update is due; ask work_due() first")
         offline = self.offline_updates < self.config.offline_steps
         if offline:
-            clone = self.config.offline_objective == "bc"
-            phase = Phase.CLONE if clone else Phase.FULL
+            phase = {PUBLISHED: self.agent.OFFLINE, FULL: Phase.FULL, CLONE: Phase.CLONE}[
+                self.config.offline_objective]
         else:
             warm = self.experience.warm(self.online_updates)
             phase = Phase.FULL if warm else Phase.CRITIC

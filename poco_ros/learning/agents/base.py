@@ -85,6 +85,8 @@ class Agent(ABC):
 
     METRICS: ClassVar[tuple[str, ...]] = ()
     """Every metric that :meth:`update` may report."""
+    OFFLINE: ClassVar[Phase] = Phase.CLONE
+    """What the algorithm's source does with demonstrations before the first episode."""
     STARTS_FROM: ClassVar[tuple[str, ...]] = ("actor",)
     """Networks that a policy must bring if the online stage is to begin from it."""
     static_shapes = False

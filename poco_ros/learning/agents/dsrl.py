@@ -4,9 +4,9 @@ The flow stays as it was cloned. Its initial noise w is what an actor chooses, w
 critic of chunks learns by TD from all data; a critic of noises is distilled from it, and SAC's
 actor climbs that one, so no gradient passes through the flow::
 
-    y    = sum_k gamma^k r + gamma^n * mean_e Q'_e(s', flow(s', w')),   w' ~ pi(s')
-    L_W  = (Q_W(s, w) - mean_e Q_e(s, flow(s, w)))^2,   w ~ N(0, I), clipped to the bound
-    L_pi = mean [ alpha log pi(w|s) - Q_W(s, w) ]
+    y    = sum_k gamma^k r + gamma^n [ min_e Q'_e(s', flow(s', w')) - alpha log pi(w'|s') ]
+    L_W  = mean_e (Q_W,e(s, w) - Q_e(s, flow(s, w)))^2,   w ~ N(0, I)
+    L_pi = mean [ alpha log pi(w|s) - min_e Q_W,e(s, w) ],   w, w' ~ pi
 
 Until its actor has been trained the policy is not steered: its noise is N(0, I).
 """
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from poco_ros.learning.agents.base import Batch, Phase
-from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow, mean_q
+from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithFlow
 from poco_ros.learning.config import DSRLConfig
 from poco_ros.learning.generative import normal
 from poco_ros.learning.networks import ChunkCritic, SteeringActor, Temperature
@@ -98,17 +98,25 @@ class DSRL(WithCritic, WithFlow):
 
     @torch.no_grad()
     def next_q(self, batch: Batch) -> Tensor:
-        """Return mean_e Q'_e(s', flow(s', w')), (B,), with w' of the policy that acts."""
-        observations = batch.next_observations
-        steered, _ = self.steer(observations)
-        noise = torch.where(self.noise_actor.trained > 0, steered, self.noise_for(observations))
-        return mean_q(self.target_critic, observations, self.carried(observations, noise))
+        """Return the least Q' (B,) of flow(s', w'), less the price of w', w' of what acts."""
+        observations, trained = batch.next_observations, self.noise_actor.trained > 0
+        steered, log_density = self.steer(observations)
+        noise = torch.where(trained, steered, self.noise_for(observations))
+        q = self.judged(self.target_critic(observations, self.carried(observations, noise)))
+        if not self.config.entropy_backup:
+            return q
+        return q - torch.where(trained, self.temperature() * log_density, 0.0)
+
+    def judged(self, q: Tensor) -> Tensor:
+        """Return what the members' Q (E, B) stand for, (B,)."""
+        least = self.config.critic_aggregate == "min"
+        return q.min(dim=0).values if least else q.mean(dim=0)
 
     def update_noise_critic(self, observations: Tensor) -> dict[str, Tensor]:
-        """One step of distillation at observations (B, O)."""
-        bound = self.config.noise_bound
-        noise = self.noise_for(observations).clamp(-bound, bound)
-        wanted = mean_q(self.critic, observations, self.carried(observations, noise))
+        """One step of distillation at observations (B, O), each member from its own."""
+        noise = self.noise_for(observations)
+        with torch.no_grad():
+            wanted = self.critic(observations, self.carried(observations, noise))
         loss = (self.noise_critic(observations, noise) - wanted).square().mean()
         self.descend(self._optimizers["noise_critic"], loss)
         return {"dsrl/distillation_loss": loss.detach()}
@@ -116,7 +124,7 @@ class DSRL(WithCritic, WithFlow):
     def update_actor(self, observations: Tensor) -> dict[str, Tensor]:
         """One step of the noise actor at observations (B, O), then one of the temperature."""
         noise, log_density = self.steer(observations)
-        q = self.noise_critic(observations, noise).mean(dim=0)
+        q = self.judged(self.noise_critic(observations, noise))
         alpha = self.temperature().detach()
         loss = (alpha * log_density - q).mean()
         self.descend(self._optimizers["noise_actor"], loss)

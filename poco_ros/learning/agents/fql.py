@@ -26,6 +26,7 @@ class FlowQLearning(WithCritic, WithFlow):
     """See the module. In the clone phase the one-step actor is distilled without Q."""
 
     config: QCFQLConfig
+    OFFLINE = Phase.FULL
     METRICS = (*WithFlow.METRICS, *CRITIC_METRICS, "fql/distillation_loss", "fql/q")
     STARTS_FROM = ("actor", "one_step")
 

@@ -5,6 +5,9 @@ samples, both when acting and for the action of the TD target::
 
     a*(s) = argmax_i mean_e Q_e(s, a_i),   a_1..a_N ~ policy(s)
     y     = sum_k gamma^k r + gamma^n * mean_e Q'_e(s', a*(s'))
+
+Until the first update of the whole objective one sample acts: what was only cloned is not yet at
+the mercy of a critic that knows nothing.
 """
 
 from __future__ import annotations
@@ -15,6 +18,7 @@ from torch import Tensor
 from poco_ros.learning.agents.base import Batch, Phase
 from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithGenerative, mean_q
 from poco_ros.learning.config import FLOW, QCConfig
+from poco_ros.learning.networks import Trained
 from poco_ros.learning.policies import PolicySpec
 
 
@@ -22,11 +26,21 @@ class QChunking(WithCritic, WithGenerative):
     """See the module."""
 
     config: QCConfig
+    OFFLINE = Phase.FULL
     METRICS = (*WithGenerative.METRICS, *CRITIC_METRICS)
+
+    def build(self) -> None:
+        """Add whether the critic chooses yet."""
+        super().build()
+        self.choice = Trained().to(self.device)
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """Add whether the critic chooses yet."""
+        return super().modules() | {"choice": self.choice}
 
     def acting_modules(self) -> dict[str, torch.nn.Module]:
         """The actor, and the critic that chooses."""
-        return {"actor": self.actor, "critic": self.critic}
+        return {"actor": self.actor, "critic": self.critic, "choice": self.choice}
 
     def policy_spec(self) -> PolicySpec:
         """The best of N candidates acts."""
@@ -43,6 +57,8 @@ class QChunking(WithCritic, WithGenerative):
             metrics |= self.update_critic(batch)
         if phase is not Phase.CRITIC:
             metrics |= self.update_clone(batch)
+        if phase is Phase.FULL:
+            self.choice.trained.fill_(1.0)
         return metrics
 
     @torch.no_grad()

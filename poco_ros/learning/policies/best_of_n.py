@@ -32,19 +32,22 @@ class BestOfN(Policy):
 
     @classmethod
     def shapes(cls, spec: PolicySpec) -> Shapes:
-        """The generative model and the ensemble ``critic``."""
+        """The generative model, the ensemble ``critic``, and whether it chooses yet."""
         inputs = spec.inputs + spec.chunk_size
         sizes = widths(inputs, spec.hidden_dim, spec.num_layers, 1)
-        return sampler_of(spec).shapes(spec) | ensemble_shapes(
-            "critic", spec.option("num_critics"), sizes)
+        critic = ensemble_shapes("critic", spec.option("num_critics"), sizes)
+        return sampler_of(spec).shapes(spec) | critic | {"choice.trained": (1,)}
 
     def prepare(self) -> None:
         """Make sampler and critic."""
         self._count = self.spec.option("num_candidates")
         self._sampler = sampler_of(self.spec)(self.spec, self.tensors)
         self._critic = CriticEnsemble(self.tensors, "critic", self.spec.activation)
+        self._chooses = bool(self.tensors["choice.trained"][0])
 
     def chunk(self, observation: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-        """Draw N candidates and take the best."""
+        """Draw N candidates and take the best; before the critic has learned, draw one."""
+        if not self._chooses:
+            return self._sampler.sample(observation, generator)
         chunks = self._sampler.sample(observation, generator, self._count)
         return chunks[int(np.argmax(self._critic.mean(observation, chunks)))]
