@@ -55,7 +55,7 @@ def take_hold(cell: Cell, driver: ArmDriver) -> None:
     if cell.by == "hand":  # type: ignore[attr-defined]
         tell(cell, protocol.teach_command(1))
         wait_until(lambda: cell.arm.led_by_hand, "drag teaching")
-    driver.ticks(3)  # the arm's node knows
+    driver.ticks(18)  # what is no button of the arm counts as another controller for a second
 
 
 def lead(cell: Cell) -> None:

@@ -19,8 +19,8 @@ class LabelConfig:
 
     late: float = setting(3.0, "a first label counts for an episode that ended no longer ago",
                           unit="s", minimum=0.0)
-    correction: float = setting(3.0, "another label within this time after one corrects it, however"
-                                " long ago the episode ended", unit="s", minimum=0.0)
+    correction: float = setting(3.0, "another label within this time after one corrects it,"
+                                " however long ago the episode ended", unit="s", minimum=0.0)
 
 
 @dataclass(frozen=True)
