@@ -39,6 +39,7 @@ AUTOGROUP_TRIES = 30
 """How often the kernel is told it while it is busy; all nodes of a graph may come at once."""
 _KEEPER = "POCO_KEEPER"
 _NICENESS = "POCO_NICENESS"
+_kept_by = 0
 
 
 @contextlib.contextmanager
@@ -72,20 +73,27 @@ def settle(patience: float = STOP_PATIENCE) -> None:
     - No life without the keeper: when that is gone, even by SIGKILL, this process gets one SIGINT
       to save and exit, and is killed with its workers when it still runs after ``patience`` [s].
     """
+    global _kept_by
     keeper, nice = os.environ.pop(_KEEPER, ""), int(os.environ.pop(_NICENESS, "0"))
     if not keeper:
         return
+    _kept_by = int(keeper)
     if os.getpgrp() != os.getpid():  # a leader, as `poco launch` makes it, has its session
         os.setsid()
     lower_priority(nice)
     # The kernel's own parent-death signal is sent once for every thread that the parent had, and
     # a second SIGINT ends a node at once. So a thread waits for the end of the keeper instead.
     try:
-        descriptor = os.pidfd_open(int(keeper))
+        descriptor = os.pidfd_open(_kept_by)
     except ProcessLookupError:
         sys.exit(f"whoever started this node (process {keeper}) is gone already")
     threading.Thread(target=_end_with, args=(descriptor, patience), name="keeper",
                      daemon=True).start()
+
+
+def keeper() -> int:
+    """Return the process that keeps this one, once it is settled; 0: nobody does."""
+    return _kept_by
 
 
 def lower_priority(nice: int) -> None:

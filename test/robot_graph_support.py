@@ -36,8 +36,7 @@ PRESET: dict[str, Any] = {
     "train": {"offline_steps": 150, "offline_objective": "bc", "critic_warmup": 40, "utd": 0.1,
               "warmup_utd": 0.5, "online_steps": 100_000, "eval_every": 0,
               "checkpoint_every": 50, "log_every": 10},
-    "graph": {"rollout": {"environment_timeout": 1.0, "reset_timeout": 15.0,
-                          "correction_window": 0.5}},
+    "graph": {"rollout": {"correction_window": 0.5}},
 }
 
 
@@ -131,9 +130,13 @@ class RobotGraph:
         """Return how fast the fastest joint moves [rad/s]."""
         return float(np.abs(self.ask("truth")["velocities"]).max())
 
+    def away(self) -> float:
+        """Return how far from home the joint is that is furthest [rad]."""
+        return float(np.abs(np.array(self.ask("truth")["joints"]) - self.home).max())
+
     def at_home(self) -> bool:
         """Return whether the arm is home."""
-        return bool(np.abs(np.array(self.ask("truth")["joints"]) - self.home).max() < 0.06)
+        return self.away() < 0.06
 
     def stands_within(self, seconds: float) -> bool:
         """Return whether the arm comes to rest in so much time, and stays at rest for 0.3 s."""

@@ -162,6 +162,7 @@ def test_closing_leaves_the_motors_powered_and_no_thread(
     ({"motor_faults": [0, 16, 0, 0, 0, 0]}, "motor", "joint2: collision"),
     ({"status": 9}, "arm_status", "a joint is in error"),
     ({"mode": 2}, "teaching", "teaching mode"),
+    ({"status": 11}, "teaching", "records teaching"),
     ({"enabled": False}, "not_enabled", "no power on joint1"),
 ])
 def test_faults_are_read_and_named(arm: Piper, emulator: EmulatedPiper, change: dict,

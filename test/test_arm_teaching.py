@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from poco_ros.core.joining import ExecutedAction, TickStatus
+from poco_ros.core.joining import EpisodeBuilder, ExecutedAction, TickStatus
 from poco_ros.robot.actions import ActionMapping
 from poco_ros.robot.arm import ArmCommand, ArmState
 from poco_ros.robot.config import ActionConfig, TeachingConfig
@@ -65,9 +65,28 @@ def test_a_motion_faster_than_an_action_is_cut_off_and_says_so() -> None:
 def test_a_missing_tick_is_told() -> None:
     motion = taught()
     motion.observe(state(0, HOME))
-    action = motion.observe(state(3, HOME))
+    action = motion.observe(state(2, HOME))
     assert action is not None and action.status == TickStatus.LIMITED
-    assert "0.200 s passed" in action.reason
+    assert "0.133 s passed" in action.reason
+
+
+@pytest.mark.parametrize(("tick", "fault", "words"), [
+    (4.6, "", "nothing was measured for 0.173 s"),
+    (3, "motor: joint3: driver error", "joint3")])
+def test_a_hole_in_the_measurements_or_a_fault_of_the_arm_ends_the_episode_untrained(
+        tick: float, fault: str, words: str) -> None:
+    motion = taught()
+    builder = EpisodeBuilder("ep", "pick-cube", 0, step_reward=0.0)
+    for at in (0, 1, 2, tick, tick + 1):
+        seen = state(at, HOME)
+        action = motion.observe(seen, fault=fault if at == tick else "")
+        builder.add_observation(seen.wall_ns, np.zeros(3, np.float32))
+        if action is not None:
+            builder.add_executed(action)
+    assert action is None and motion.episode_id == "", "nothing is made up of what comes after"
+    episode = builder.build()
+    assert builder.closed and not episode.trainable and len(episode) == 2
+    assert "fault at step 2" in episode.notes[0] and words in episode.notes[0]
 
 
 def test_a_leaders_commands_count_where_they_are_known_and_are_never_mixed_with_measurements(

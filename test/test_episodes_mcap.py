@@ -37,7 +37,7 @@ from poco_ros.core.observation import ObservationLayout
 from poco_ros.data.pictures import RecordedPictures
 from poco_ros.ros import convert
 from poco_ros.ros.definitions import definition_of
-from poco_ros.ros.mcap import PAUSE, write_mcap
+from poco_ros.ros.mcap import PAUSE, STATUS_NOT_RECORDED, write_mcap
 
 LAYOUT = ObservationLayout((("front", 3), ("wrist", 2), ("joint_states", 7)))
 
@@ -83,7 +83,8 @@ def test_every_message_of_an_episode_is_there_at_its_own_time(tmp_path: Path) ->
     for step, (_, action) in enumerate(found["/executed_action"]):
         held = 5 <= step < 9
         assert (action.step, action.policy_version) == (step, 0 if held else 7)
-        assert action.status == (TickStatus.HELD if held else TickStatus.NOMINAL)
+        assert action.status == (TickStatus.HELD if held else STATUS_NOT_RECORDED), \
+            "whether a limit reduced it was not recorded, and nothing is made up"
         np.testing.assert_array_equal(np.float32(action.executed), episode.actions[step])
         assert not len(action.requested), "it was not recorded, and nothing is made up"
     assert [m.value for _, m in found["/reward"]] == episode.rewards.tolist()
@@ -101,14 +102,17 @@ def test_the_graph_itself_reads_the_messages(tmp_path: Path) -> None:
     with open(tmp_path / "one.mcap", "rb") as stream:
         reader = make_reader(stream)
         assert reader.get_header().profile == "ros2"
-        actions = [convert.executed_of(deserialize_message(message.data, ExecutedAction))
+        actions = [deserialize_message(message.data, ExecutedAction)
                    for _, _, message in reader.iter_messages("/executed_action")]
         rewards = [convert.reward_of(deserialize_message(message.data, Reward))
                    for _, _, message in reader.iter_messages("/reward")]
-    np.testing.assert_array_equal(np.stack([a.executed for a in actions]), episode.actions)
+    np.testing.assert_array_equal(np.stack([np.float32(a.executed) for a in actions]),
+                                  episode.actions)
     assert {action.episode_id for action in actions} == {episode.id}
     assert [reward.value for reward in rewards] == episode.rewards.tolist()
     assert rewards[-1].outcome == Outcome.SUCCESS
+    with pytest.raises(DataError, match="status 255 is unknown"):
+        convert.executed_of(actions[0])
 
 
 def test_definitions_come_with_all_that_they_hold() -> None:

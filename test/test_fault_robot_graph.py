@@ -56,6 +56,12 @@ def begin(graph: RobotGraph, watcher: Watcher) -> str:
     return name
 
 
+def release(watcher: Watcher) -> None:
+    """Lift the stop."""
+    client = watcher.loop.client(SetBool, names.STOP)
+    assert watcher.ask(client, SetBool.Request(data=False)).success
+
+
 def stored(graph: RobotGraph, watcher: Watcher, name: str) -> Episode:
     """Return an episode when the learner has it."""
     watcher.wait(graph, lambda: any(e.episode_id == name and e.phase == EpisodeStatus.STORED
@@ -80,11 +86,21 @@ def test_a_key_ends_the_episode_and_the_arm_goes_home(graph: RobotGraph, watcher
 
 def test_without_a_label_the_episode_ends_at_its_limit_as_a_failure(
         graph: RobotGraph, watcher: Watcher) -> None:
-    episode = stored(graph, watcher, begin(graph, watcher))
+    name = begin(graph, watcher)
+    watcher.wait(graph, lambda: any(e.episode_id == name and e.phase == EpisodeStatus.ENDED
+                                    for e in watcher.episodes), "the limit")
+    ended, learner = len(watcher.episodes), watcher.learner
+    episode = stored(graph, watcher, name)
     assert len(episode) == 60 and episode.truncated and episode.outcome == Outcome.FAILURE
     assert episode.trainable
     periods = np.diff(episode.stamps) / 1e9
     assert np.median(periods) == pytest.approx(1 / 15, rel=0.05)
+    assert learner is not None
+    watcher.wait(graph, lambda: watcher.learner is not None
+                 and watcher.learner.updates >= learner.updates + 60 * 0.1, "it is learned from")
+    assert {e.phase for e in watcher.episodes[ended:]} <= {
+        EpisodeStatus.STORED, EpisodeStatus.ENDED, EpisodeStatus.WAITING}, \
+        "learning goes on while the scene is being reset"
 
 
 @pytest.mark.parametrize(("fault", "node", "words", "reaction"), [
@@ -117,8 +133,7 @@ def test_the_stop_key_holds_the_arm_latched(graph: RobotGraph, watcher: Watcher)
     graph.press("ready")
     watcher.wait(graph, lambda: watcher.says("rollout", "stop is latched"), "ready is refused")
     assert graph.speed() < 0.05
-    release = watcher.loop.client(SetBool, names.STOP)
-    assert watcher.ask(release, SetBool.Request(data=False)).success
+    release(watcher)
     assert graph.speed() < 0.05
     name = begin(graph, watcher)
     graph.press("success")
@@ -149,3 +164,30 @@ def test_when_a_node_is_killed_the_arm_holds_and_work_goes_on_with_the_next(
     assert not Spool(graph.folder / "run/spool").ids
     ids = EpisodeStore(graph.folder / "run/episodes").ids
     assert len(set(ids)) == len(ids)
+
+
+def test_an_arm_controller_that_is_killed_on_the_way_home_moves_nothing_before_ready(
+        graph: RobotGraph, watcher: Watcher) -> None:
+    begin(graph, watcher)
+    watcher.wait(graph, lambda: graph.away() > 0.4, "it is far from home")
+    graph.press("stop")
+    watcher.wait(graph, lambda: "press ready" in watcher.episodes[-1].detail, "the end")
+    release(watcher)
+    graph.press("ready")
+    watcher.wait(graph, lambda: watcher.episodes[-1].phase == EpisodeStatus.RESETTING
+                 and graph.speed() > 0.1, "it goes home")
+    graph.kill("arm_controller")
+    assert graph.stands_within(STILL)
+    left = graph.away()
+    assert left > 0.1, "it was on its way"
+    watcher.figures.clear()
+    graph.start("arm_controller")
+    watcher.wait(graph, lambda: "press ready" in watcher.episodes[-1].detail
+                 and watcher.figures.get("arm_controller", {}).get("state") == "active",
+                 "a new arm_controller", patience=20.0)
+    end = time.monotonic() + 2.0
+    watcher.wait(graph, lambda: time.monotonic() > end, "time passes")
+    assert graph.speed() < 0.05 and graph.away() == pytest.approx(left, abs=0.02)
+    name = begin(graph, watcher)
+    graph.press("failure")
+    assert stored(graph, watcher, name).trainable

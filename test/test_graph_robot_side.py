@@ -1,15 +1,17 @@
-"""A rollout whose environment side is an arm that is played here, tick by tick."""
+"""A rollout whose environment side is an arm that is played here, tick by tick.
+
+Both are in this process, in one thread.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from graph_support import Graph, Onlooker, ros
-from poco_msgs.msg import ActionChunk, ExecutedAction, Features, LearnerStatus
+from graph_support import PATIENCE, Onlooker, ros
+from poco_msgs.msg import ActionChunk, EpisodeStatus, ExecutedAction, Features, LearnerStatus
 from poco_msgs.srv import Reset
 from robot_graph_support import FEATURES, HOME, write_robot_preset
 from sensor_msgs.msg import JointState
@@ -21,19 +23,24 @@ from poco_ros.core.joining import ExecutedAction as Executed
 from poco_ros.core.joining import TickStatus
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.task import ROBOT_JOINTS
+from poco_ros.nodes.rollout.node import Rollout
 from poco_ros.ros import convert, names
-from poco_ros.ros.fast_loop import Reply
+from poco_ros.ros.fast_loop import LoopGroup, Reply
 
 pytestmark = pytest.mark.graph
 PERIOD = 1.0 / 15.0
+RESET_TIMEOUT = 2.0
 
 
 class PlayedArm(Onlooker):
     """Measures and holds at 15 Hz; says what a learner and an operator would say."""
 
-    def __init__(self) -> None:
+    def __init__(self, rollout: Rollout) -> None:
         super().__init__("played_arm")
-        self.episode, self.step, self.executing = "", 0, True
+        self.rollout = rollout
+        self._loops = LoopGroup([self.loop, rollout.loop])
+        self.resets: list[str] = []
+        """Episodes that were asked for, one a request."""
         self._due = time.monotonic()
         self._joints = self.create_publisher(JointState, names.JOINT_STATES, names.TICK_QOS)
         self._features = self.create_publisher(Features, names.FEATURES, names.TICK_QOS)
@@ -46,67 +53,255 @@ class PlayedArm(Onlooker):
         self.loop.serve(Reset, names.RESET, self._on_reset)
         self.loop.serve(Trigger, names.HOME, lambda _, reply: reply(Trigger.Response(
             success=True)))
+        self.rest()
+
+    def rest(self) -> None:
+        """Be an arm that all is well with, with no episode open, and have a policy."""
+        self.episode, self.step, self.clock = "", 0, 0.0
+        self.measures = self.sees = self.answers = True
+        self.refusal, self._reply = "", None
+        self._taken = self.wall()
+        self.resets.clear()
+        self.learner_is("online", 1)
+
+    def learner_is(self, stage: str, *versions: int) -> None:
+        """Say where the learner stands, and which policies it has."""
         self._status.publish(convert.learner_status_to_msg(time.time_ns(), convert.LearnerStatus(
-            stage="online", policy_version=1, round_versions=(1,))))
+            stage=stage, policy_version=max(versions, default=0), round_versions=versions)))
+
+    def wall(self) -> int:
+        """Return the time on the arm's clock, which may jump [ns]."""
+        return time.time_ns() + round(self.clock * 1e9)
 
     def _on_reset(self, request: Reset.Request, reply: Reply) -> None:
-        self.episode, self.step, self.executing = request.episode_id, 0, True
-        reply(Reset.Response(success=True, begins=convert.stamp_to_msg(time.time_ns())))
+        self.resets.append(request.episode_id)
+        self._reply = reply
+        if self.refusal:
+            reply(Reset.Response(success=False, message=self.refusal))
+        elif self.answers:
+            self.answer()
 
-    def press_ready(self) -> None:
-        """Press ready."""
-        self._ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns())))
+    def answer(self) -> None:
+        """Say that the arm is home, and begin the episode."""
+        assert self._reply is not None
+        self.episode, self.step = self.resets[-1], 0
+        self._reply(Reset.Response(success=True, begins=convert.stamp_to_msg(self.wall())))
+
+    def press_ready(self, ago: float = 0.0) -> None:
+        """Press ready, and hand that over so much later [s]."""
+        self._ready.publish(Header(stamp=convert.stamp_to_msg(
+            time.time_ns() - round(ago * 1e9))))
 
     def tick(self) -> None:
-        """Do what a tick does when one is due."""
+        """Do what a tick does when one is due; features are those of the tick before."""
         if time.monotonic() < self._due:
             return
         self._due = time.monotonic() + PERIOD
-        stamp = time.time_ns()
-        self._features.publish(convert.features_to_msg(
-            stamp, ObservationLayout((("front", FEATURES),)), np.zeros(FEATURES, np.float32)))
-        self._joints.publish(convert.joint_state_to_msg(stamp, ROBOT_JOINTS,
+        taken, self._taken = self._taken, self.wall()
+        if self.sees:
+            self._features.publish(convert.features_to_msg(
+                taken, ObservationLayout((("front", FEATURES),)), np.zeros(FEATURES, np.float32)))
+        if not self.measures:
+            return
+        self._joints.publish(convert.joint_state_to_msg(self._taken, ROBOT_JOINTS,
                                                         np.array([*HOME, 0.07])))
-        if self.episode and self.executing:
+        if self.episode:
             zeros = np.zeros(7, np.float32)
             self._executed.publish(convert.executed_to_msg(Executed(
-                stamp, self.episode, self.step, zeros, zeros, status=TickStatus.HELD,
+                self._taken, self.episode, self.step, zeros, zeros, status=TickStatus.HELD,
                 reason="no chunk")))
             self.step += 1
 
-    def play(self, condition: object, what: str, graph: Graph) -> None:
+    def play(self, condition: Callable[[], bool], what: str) -> None:
         """Tick until ``condition`` holds."""
-        def ticked() -> bool:
+        end = time.monotonic() + PATIENCE
+        while not condition():
             self.tick()
-            return bool(condition())  # type: ignore[operator]
+            self._loops.wait(0.01)
+            self.rollout.advance()
+            assert time.monotonic() < end, f"{what}; it says {self.says_now}"
 
-        self.until(ticked, what, graph)
+    def play_for(self, seconds: float) -> None:
+        """Tick for so long."""
+        end = time.monotonic() + seconds
+        self.play(lambda: time.monotonic() > end, "time passes")
+
+    @property
+    def says_now(self) -> str:
+        """What the rollout says on /diagnostics."""
+        return self.rollout.health.summary()[1]
+
+    def wait_for_operator(self) -> None:
+        """Wait until ready is all that is missing."""
+        self.play(lambda: bool(self.episodes) and "press ready" in self.episodes[-1].detail,
+                  "it waits for the operator")
+
+    def wait_for(self, words: str) -> None:
+        """Wait until the rollout tells on the topic ``episode`` that it waits for something."""
+        self.play(lambda: words in self.episodes[-1].detail, f"it waits for {words}")
+
+    def begin(self) -> str:
+        """Be ready; return the episode when it has some steps."""
+        self.wait_for_operator()
+        self.press_ready()
+        self.play(lambda: self.rollout.attempt is not None and self.rollout.attempt.steps > 3,
+                  "the episode runs")
+        return self.episode
+
+    def refused(self, kind: str, words: str, ago: float = 0.0) -> None:
+        """Press ready, and be told at once that it does not count."""
+        known = self.rollout.health.count(kind)
+        self.press_ready(ago)
+        self.play(lambda: self.rollout.health.count(kind) > known, f"{kind} is told")
+        assert words in self.says_now and "press it again" in self.says_now
+
+    def kept(self, name: str) -> Episode:
+        """Return an episode when it is on the disk."""
+        spool = self.rollout.delivery.spool
+        self.play(lambda: name in spool.ids, f"{name} is kept")
+        return spool.get(name)
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PlayedArm]:
+    folder = tmp_path_factory.mktemp("side")
+    preset = write_robot_preset(folder, {"graph": {"rollout": {"reset_timeout": RESET_TIMEOUT}}})
+    words = {"preset": preset, "run_dir": folder / "run", "pace": "realtime"}
+    with ros():
+        rollout = Rollout(["--ros-args", *(word for name, value in words.items()
+                                           for word in ("-p", f"{name}:={value}"))])
+        arm = PlayedArm(rollout)
+        yield arm
+        arm.destroy_node()
+        rollout.destroy_node()
 
 
 @pytest.fixture
-def played(tmp_path: Path) -> Iterator[tuple[PlayedArm, Graph]]:
-    preset = write_robot_preset(tmp_path)
-    with ros(), Graph(tmp_path) as graph:
-        graph.start("rollout", preset=preset, run_dir=tmp_path / "run", pace="realtime")
-        arm = PlayedArm()
-        yield arm, graph
-        arm.destroy_node()
+def arm(shared: PlayedArm) -> Iterator[PlayedArm]:
+    shared.rest()
+    shared.wait_for_operator()
+    yield shared
+    shared.rest()
+    if shared.rollout.attempt is not None:
+        shared.rollout.drop("the test is over")
 
 
-def test_an_arm_that_measures_but_knows_nothing_of_the_episode_ends_it(
-        played: tuple[PlayedArm, Graph], tmp_path: Path) -> None:
+def test_an_arm_that_measures_but_knows_nothing_of_the_episode_ends_it(arm: PlayedArm) -> None:
     """As one does that was killed and is back at once."""
-    arm, graph = played
-    arm.play(lambda: any("press ready" in e.detail for e in arm.episodes), "the rollout is up",
-             graph)
-    arm.press_ready()
-    arm.play(lambda: arm.step > 5, "the episode runs", graph)
-    running = arm.episode
-    arm.executing = False
-    spool = tmp_path / "run/spool"
-    arm.play(lambda: any(spool.glob(f"*_{running}.safetensors")), "the episode is ended", graph)
-    (path,) = spool.glob(f"*_{running}.safetensors")
-    episode = Episode.from_bytes(path.read_bytes(), str(path))
+    running = arm.begin()
+    arm.episode = ""
+    episode = arm.kept(running)
     assert not episode.trainable and "no tick for 1 s" in episode.notes[-1]
+    assert arm.begin() != running
+
+
+def test_a_ready_that_comes_before_the_weights_is_answered_and_not_kept(arm: PlayedArm) -> None:
+    arm.learner_is("offline")
+    arm.wait_for("waiting for weights")
+    arm.refused("ready too early", "waiting for weights")
+    arm.learner_is("online", 1)
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert not arm.resets, "the arm moves only on a press that comes now"
+    arm.begin()
+
+
+def test_a_ready_while_a_camera_is_away_is_answered_and_not_kept(arm: PlayedArm) -> None:
+    arm.sees = False
+    arm.wait_for("features of the cameras")
+    arm.refused("ready too early", "features of the cameras")
+    arm.sees = True
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert not arm.resets
+    arm.begin()
+
+
+@pytest.mark.parametrize("when", ["on the way home", "at home"])
+def test_a_camera_that_is_pulled_before_the_episode_has_begun_takes_the_ready_with_it(
+        arm: PlayedArm, when: str) -> None:
+    arm.answers = False
     arm.press_ready()
-    arm.play(lambda: arm.episode != running and arm.step > 5, "the next one runs", graph)
+    arm.play(lambda: bool(arm.resets), "the way home")
+    if when == "at home":
+        arm.measures = False
+        arm.answer()
+        arm.play(lambda: arm.episodes[-1].phase == EpisodeStatus.RUNNING, "it is home")
+        arm.sees, arm.measures = False, True
+        time.sleep(0.3)
+    else:
+        arm.sees = False
+        arm.play_for(0.5)
+        arm.answer()
+    arm.play(lambda: arm.rollout.attempt is None, "the attempt is dropped")
+    assert "features of the cameras" in arm.says_now
+    arm.episode, arm.sees = "", True
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert len(arm.resets) == 1, "nothing begins by itself when the camera is back"
+
+
+def test_a_ready_in_an_episode_is_answered_and_not_kept(arm: PlayedArm) -> None:
+    running = arm.begin()
+    arm.refused("ready too early", f"{running} has not ended")
+    arm.episode = ""
+    arm.kept(running)
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert arm.resets == [running]
+
+
+def test_a_ready_that_was_refused_because_of_a_stop_does_not_outlive_the_stop(arm: PlayedArm
+                                                                              ) -> None:
+    arm.refusal = "the stop is latched (service stop); release it first"
+    arm.press_ready()
+    arm.play(lambda: "the stop is latched" in arm.says_now, "it is told")
+    arm.refusal = ""
+    arm.wait_for_operator()
+    arm.play_for(0.5)
+    assert len(arm.resets) == 1
+    arm.begin()
+
+
+def test_a_ready_that_was_pressed_a_while_ago_says_nothing_of_now(arm: PlayedArm) -> None:
+    arm.refused("ready refused", "its stamp is 2.5 s old", ago=2.5)
+    arm.play_for(0.2)
+    assert not arm.resets
+
+
+@pytest.mark.parametrize("away", [False, True])
+def test_a_reset_that_is_not_answered_is_never_repeated(arm: PlayedArm, away: bool) -> None:
+    """Whoever hears it the second time may be a process that has just been started."""
+    arm.answers = False
+    arm.press_ready()
+    arm.play(lambda: bool(arm.resets), "a reset")
+    began = time.monotonic()
+    arm.measures = not away
+    arm.play(lambda: arm.rollout.attempt is None, "the attempt is dropped")
+    assert ("no joint_states for 1 s" if away else "not answered for 2 s") in arm.says_now
+    assert time.monotonic() - began < (1.0 if away else RESET_TIMEOUT) + 0.5
+    arm.measures = arm.answers = True
+    arm.wait_for_operator()
+    arm.play_for(0.5)
+    assert len(arm.resets) == 1
+    arm.begin()
+
+
+@pytest.mark.parametrize(("jump", "words"), [
+    (0.1, ""), (1.0, "of the cameras are 1."), (-0.1, "is not after the one before"),
+    (-1.0, "no features")])
+def test_a_jump_of_the_clock_costs_an_episode_at_most(arm: PlayedArm, jump: float, words: str
+                                                      ) -> None:
+    running = arm.begin()
+    arm.clock = jump
+    if not words:
+        arm.play_for(0.5)
+        assert arm.rollout.attempt is not None and arm.rollout.attempt.steps > 8
+        return
+    episode = arm.kept(running)
+    assert not episode.trainable and words in episode.notes[0] and len(episode) > 3
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert arm.resets == [running], "nothing begins by itself"
+    following = arm.begin()
+    assert following != running, "the time after the jump is as good as any"

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 from arm_support import HOME, NODE, ArmDriver, tell, write_robot
-from cell_support import quick_config, running, wait_until
+from cell_support import ask, quick_config, running, wait_until
 from graph_support import Graph, ros
 from poco_msgs.msg import EpisodeStatus
 from std_srvs.srv import Trigger
@@ -48,19 +48,25 @@ def driver(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Arm
         driver.destroy_node()
 
 
-def lead(cell: Cell) -> None:
-    """Begin to lead the arm home from somewhere else."""
+def take_hold(cell: Cell, driver: ArmDriver) -> None:
+    """Power the arm, as its leader does; for a hand let it give way."""
+    tell(cell, protocol.enable_command(7, True))
+    wait_until(lambda: all(cell.arm.enabled[:6]), "power")
     if cell.by == "hand":  # type: ignore[attr-defined]
-        tell(cell, protocol.enable_command(7, True))
-        wait_until(lambda: all(cell.arm.enabled[:6]), "power")
         tell(cell, protocol.teach_command(1))
         wait_until(lambda: cell.arm.led_by_hand, "drag teaching")
+    driver.ticks(18)  # what is no button of the arm counts as another controller for a second
+
+
+def lead(cell: Cell) -> None:
+    """Begin to lead the arm home from somewhere else."""
     cell.scene.place_arm(AWAY)
     cell.leader.start(1)
 
 
 def test_what_is_led_becomes_an_episode_whose_actions_lead_the_same_way(
         cell: Cell, driver: ArmDriver) -> None:
+    take_hold(cell, driver)
     answer = driver.reset("shown")
     assert answer.success
     builder = EpisodeBuilder("shown", "pick-cube", 0, step_reward=0.0)
@@ -115,3 +121,19 @@ def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
     assert not refused.success and "stop is latched" in refused.message
     assert driver.stop(False).success
     assert driver.reset("again").success
+
+
+@pytest.mark.parametrize(("fault", "words"), [("silent_bus?seconds=0.4", "nothing was measured"),
+                                              ("broken_motor?seconds=0.4", "joint3")])
+def test_a_fault_of_the_arm_ends_the_episode_so_that_it_is_not_trained_on(
+        cell: Cell, driver: ArmDriver, fault: str, words: str) -> None:
+    assert driver.reset(fault).success
+    driver.executed.clear()
+    driver.wait(lambda: len(driver.executed) >= 3, "an episode")
+    assert {tick.status for tick in driver.executed} <= {TickStatus.NOMINAL, TickStatus.LIMITED}
+    ask(cell, f"/fault/{fault}")
+    driver.wait(lambda: driver.executed[-1].status == TickStatus.FAULT, "the fault is told")
+    assert words in driver.executed[-1].reason
+    known = len(driver.executed)
+    driver.ticks(3)
+    assert len(driver.executed) == known, "it was the last tick of the episode"

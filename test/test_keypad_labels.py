@@ -53,6 +53,17 @@ def test_a_second_press_too_late_does_not(desk: LabelDesk) -> None:
         desk.label(Outcome.FAILURE, 116 * SECOND)
 
 
+def test_a_late_label_is_corrected_in_the_time_after_it_not_after_the_end() -> None:
+    desk = LabelDesk(LabelConfig())
+    desk.open("first", 100 * SECOND)
+    desk.end(120 * SECOND)
+    desk.label(Outcome.SUCCESS, 120 * SECOND + 29 * SECOND // 10)
+    label = desk.label(Outcome.FAILURE, 120 * SECOND + 49 * SECOND // 10)
+    assert (label.episode_id, label.corrects) == ("first", Outcome.SUCCESS)
+    with pytest.raises(DataError, match=r"was labelled FAILURE 3\.1 s ago"):
+        desk.label(Outcome.SUCCESS, 128 * SECOND)
+
+
 def test_a_press_from_before_an_episode_belongs_to_the_one_before(desk: LabelDesk) -> None:
     desk.end(120 * SECOND)
     desk.open("second", 124 * SECOND)

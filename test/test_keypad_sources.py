@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 import termios
 import time
 import tty
@@ -16,7 +18,8 @@ from robot_support import CONFIG, wait_until
 from poco_ros.core.config import from_dict, load
 from poco_ros.core.errors import ConfigError
 from poco_ros.robot.key_input_device import EVENT, KEY_NAMES, decode_events
-from poco_ros.robot.key_source import CharacterDecoder, RawKey
+from poco_ros.robot.key_source import CharacterDecoder, KeypadError, RawKey
+from poco_ros.robot.key_terminal import TerminalKeys
 from poco_ros.robot.keypad import Debouncer, Keypad, KeypadConfig, KeyPress, Meaning
 
 MILLISECOND = 1_000_000
@@ -154,6 +157,18 @@ def test_a_terminal_gives_keys_without_enter_and_is_put_right_again(
     assert termios.tcgetattr(slave) == before
     os.close(slave)
     os.close(master)
+
+
+def test_a_terminal_is_none_where_the_graph_was_launched_without_one() -> None:
+    launcher = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE,
+                                stderr=subprocess.DEVNULL, start_new_session=True)
+    keys = TerminalKeys("/dev/tty", launcher.pid)
+    with pytest.raises(KeypadError, match=r"not launched in one;.* name one as device"):
+        keys.open()
+    launcher.communicate(b"\n")
+    with pytest.raises(KeypadError, match="has ended"):
+        keys.open()
+    keys.close()
 
 
 def test_event_structures_of_the_evdev_library_are_decoded() -> None:

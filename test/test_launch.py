@@ -6,6 +6,8 @@ import errno
 import json
 import os
 import queue
+import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -63,6 +65,25 @@ import subprocess, sys, time
 worker = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
 print("worker", worker.pid, flush=True)
 time.sleep(600)
+"""
+
+
+TYPED = """
+import time
+from poco_ros.processes import keeper
+from poco_ros.robot.keypad import Keypad, KeypadConfig
+config = KeypadConfig(source="terminal", device="/dev/tty", reconnect_period=0.05)
+keypad = Keypad(config, lambda press: print("pressed", press.meaning.value), keeper())
+keypad.start()
+told = None
+try:
+    while True:
+        if keypad.trouble != told:
+            told = keypad.trouble
+            print("keypad:", told or "is there")
+        time.sleep(0.01)
+except KeyboardInterrupt:
+    keypad.stop()
 """
 
 
@@ -191,6 +212,47 @@ def test_ctrl_c_in_a_terminal_reaches_each_process_once(tmp_path: Path) -> None:
     os.close(terminal)
     assert os.waitstatus_to_exitcode(status) == 0
     assert (tmp_path / "saved").read_text() == "saved\n"
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="needs a shell with job control")
+def test_keys_of_the_terminal_reach_a_node_while_the_launcher_is_in_the_foreground(
+        tmp_path: Path) -> None:
+    """What is typed for the shell stays the shell's, and it gets the terminal back as it was."""
+    (tmp_path / "launcher.py").write_text(SUPERVISE)
+    (tmp_path / "node.json").write_text(json.dumps([{}, [program("keypad_reward", TYPED)]]))
+    pid, terminal = os.forkpty()
+    if pid == 0:
+        os.chdir(tmp_path)
+        os.execvpe("bash", ["bash", "--norc", "--noprofile", "-i"],
+                   {**os.environ, "PYTHONPATH": str(ROOT), "PS1": "shell> "})
+    shown = b""
+
+    def answer(typed: str, *words: str) -> None:
+        """Type, and wait until all words are shown that were not there before."""
+        nonlocal shown
+        since, end = len(shown), time.monotonic() + DEADLINE
+        os.write(terminal, typed.encode())
+        while not all(word.encode() in shown[since:] for word in words):
+            assert time.monotonic() < end, f"{words} after {typed!r}\n{shown.decode()}"
+            if select.select([terminal], [], [], 0.1)[0]:
+                shown += os.read(terminal, 4096)
+
+    try:
+        answer(f'{sys.executable} launcher.py "$(< node.json)"\n', "keypad: is there")
+        answer("1", "pressed success")
+        answer("\x1a", "Stopped", "shell> ")
+        time.sleep(0.3)  # a reader that had not noticed would be in the way of the next line
+        answer("echo be''tween ..1111....\n", "between ..1111....", "shell> ")
+        answer("fg\n", "not in its foreground", "keypad: is there")
+        answer("0", "pressed failure")
+        answer("\x03", "stopping", "shell> ")
+        answer("stty -a; echo do''ne\n", "done")
+        assert b" icanon " in shown[-2000:] and b" echo " in shown[-2000:]
+        assert shown.count(b"pressed") == 2
+    finally:
+        os.write(terminal, b"exit\n")
+        os.close(terminal)
+        os.waitpid(pid, 0)
 
 
 def test_a_process_that_dies_is_started_again(launch: Callable[..., Launcher],

@@ -81,8 +81,11 @@ class OperatorConfig:
     trial_time: float = setting(5.0, "failure is typed after so long", unit="s", minimum=1.0)
     reaction_time: float = setting(0.25, "mean delay before a key", unit="s", minimum=0.0)
     reset_time: float = setting(1.0, "what it takes to put the cube back", unit="s", minimum=0.0)
-    patience: float = setting(12.0, "ready is typed again when the arm has not moved for so long",
+    patience: float = setting(12.0, "an arm that rests away from home for so long comes no nearer",
                               unit="s", minimum=1.0)
+    ready_again: float = setting(
+        4.0, "ready is typed again when the arm has not moved for so long after it", unit="s",
+        minimum=1.0)
 
 
 @dataclass(frozen=True)

@@ -43,7 +43,7 @@ class Operator:
         self.trials = self.successes = 0
         """Trials that were labelled, and labelled as a success."""
         self.began = 0
-        """Trials that were begun with ready."""
+        """Trials that were begun: ready was typed, and the arm moved."""
         self._since = scene.time
         self._still_since: float | None = None
         self._moved_at: float | None = None
@@ -94,7 +94,6 @@ class Operator:
         if not self._press(self.config.ready_key):  # nobody listens: try again a little later
             self._due = now + 0.5
             return
-        self.began += 1
         self._moved_at = self._lifted_since = None
         self._turn_to(Activity.WATCH, now)
 
@@ -102,7 +101,8 @@ class Operator:
         if self._moved_at is None:
             if self._still_since is None:
                 self._moved_at = now
-            elif now - self._since > self.config.patience:
+                self.began += 1
+            elif now - self._since > self.config.ready_again:  # it was too early, or not heard
                 self._due = now
                 self._turn_to(Activity.PRESS_READY, now)
             return

@@ -16,6 +16,7 @@ from poco_msgs.msg import EpisodeStatus, Reward
 from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
+from poco_ros import processes
 from poco_ros.core import config
 from poco_ros.core.config import setting
 from poco_ros.core.episode import Outcome
@@ -69,7 +70,7 @@ class KeypadReward(HardwareNode):
                               device=self.settings.device or keys.device)
         # Not a SimpleQueue: in Python 3.11 its get() may wait for ever in spite of a timeout.
         self._presses: queue.Queue[KeyPress] = queue.Queue()
-        self.keypad = Keypad(self.config, self._presses.put)
+        self.keypad = Keypad(self.config, self._presses.put, processes.keeper())
         self.desk = LabelDesk(self.config.labels)
         self._stop = StopCall(self)
         self._next_beat = 0.0

@@ -70,7 +70,8 @@ class KeypadConfig:
 
     source: str = setting("serial", "kind of keypad", choices=("serial", "input", "terminal"))
     device: str = setting("/dev/ttyUSB0", "serial port, event device (/dev/input/by-id/...) or "
-                          "terminal (/dev/tty)")
+                          "terminal; /dev/tty: the one in which the graph was launched, while it"
+                          " is in the foreground there")
     baud_rate: int = setting(9600, "of a serial keypad", unit="1/s", minimum=300)
     debounce: float = setting(0.15, "the same key again within this time is the same press",
                               unit="s", minimum=0.0, maximum=2.0)
@@ -107,8 +108,11 @@ class Debouncer:
         return last is None or key.monotonic_ns - last >= self._window
 
 
-def make_source(config: KeypadConfig) -> KeySource:
-    """Return the source that the settings name; what it needs is imported only here."""
+def make_source(config: KeypadConfig, keeper: int = 0) -> KeySource:
+    """Return the source that the settings name; what it needs is imported only here.
+
+    ``keeper`` is the process that keeps this one and has the terminal; 0: nobody does.
+    """
     if config.source == "serial":
         from poco_ros.robot.key_serial import SerialKeys
         return SerialKeys(config.device, config.baud_rate)
@@ -116,17 +120,21 @@ def make_source(config: KeypadConfig) -> KeySource:
         from poco_ros.robot.key_input_device import InputDeviceKeys
         return InputDeviceKeys(config.device)
     from poco_ros.robot.key_terminal import TerminalKeys
-    return TerminalKeys(config.device)
+    return TerminalKeys(config.device, keeper)
 
 
 class Keypad:
     """Reads a keypad on a thread of its own, and looks for it again when it is unplugged."""
 
-    def __init__(self, config: KeypadConfig, on_press: Callable[[KeyPress], None]) -> None:
-        """Take what to read; ``on_press`` is called on the keypad's thread."""
+    def __init__(self, config: KeypadConfig, on_press: Callable[[KeyPress], None],
+                 keeper: int = 0) -> None:
+        """Take what to read; ``on_press`` is called on the keypad's thread.
+
+        ``keeper``: see :func:`make_source`.
+        """
         self.config = config
         self._on_press = on_press
-        self._source = make_source(config)
+        self._source = make_source(config, keeper)
         self._debouncer = Debouncer(config.debounce)
         self._ending = threading.Event()
         self._thread: threading.Thread | None = None

@@ -17,10 +17,10 @@ class LabelConfig:
     presets); times longer than that promise what is not kept.
     """
 
-    late: float = setting(3.0, "a label counts for an episode that ended no longer ago", unit="s",
-                          minimum=0.0)
-    correction: float = setting(3.0, "a second label within this time after the first corrects "
-                                "it", unit="s", minimum=0.0)
+    late: float = setting(3.0, "a first label counts for an episode that ended no longer ago",
+                          unit="s", minimum=0.0)
+    correction: float = setting(3.0, "another label within this time after one corrects it,"
+                                " however long ago the episode ended", unit="s", minimum=0.0)
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ class LabelDesk:
                 continue
             if pressed_ns < entry.opened_ns:
                 continue  # pressed before it began: meant is the one before
-            if entry.ended_ns is not None:
+            if entry.ended_ns is not None and entry.outcome is Outcome.NONE:
                 late = (pressed_ns - entry.ended_ns) * 1e-9
                 if late > self._config.late:
                     raise DataError(f"episode {entry.episode_id} ended {late:.1f} s ago; a label"

@@ -27,7 +27,10 @@ def find_faults(measured: Measurement, age: float, silence_timeout: float) -> li
 
 def _status_faults(measured: Measurement) -> list[ArmFault]:
     faults = []
-    if measured.arm_status:
+    if measured.arm_status == can_id.RECORDS_TEACHING:  # what its button begins
+        faults.append(ArmFault("teaching", f"the arm reports {measured.arm_status}:"
+                               f" {can_id.ARM_STATUS[measured.arm_status]}", mute=True))
+    elif measured.arm_status:
         words = can_id.ARM_STATUS.get(measured.arm_status, "unknown")
         faults.append(ArmFault("arm_status", f"the arm reports {measured.arm_status}: {words}",
                                clears=measured.arm_status in can_id.CLEARED_STATUS))

@@ -33,6 +33,7 @@ ARM_STATUS = {
 }
 """Meanings of the status byte that are not 0 (normal)."""
 EMERGENCY_STOPPED = 0x01
+RECORDS_TEACHING = 0x0B
 CLEARED_STATUS = frozenset({0x02, 0x03, 0x04, 0x07, 0x09})
 """Those that a new, possible target or the clearing of the motors' errors lifts."""
 

@@ -2,7 +2,8 @@
 
 Between two measurements the arm went from one pose to the next; the action of the first is the one
 that would have asked for just that. A leader arm's commands are what was asked for, so where they
-are known they count; an arm that is led by hand knows only where it was.
+are known they count; an arm that is led by hand knows only where it was. Of a motion that was not
+measured nothing is made up: it ends the episode.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ _ROUNDING = 1e-3
 """An action reaches so far beyond its range before it counts as cut off."""
 _GAP = 1.5
 """Measurements that are further apart than so many periods have a tick missing between them."""
+_HOLE = 2.5
+"""Between measurements that are further apart than so many periods, nobody knows the motion."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -67,13 +70,17 @@ class TaughtMotion:
         self.begin("")
 
     def observe(self, state: ArmState, leader: ArmCommand | None = None,
-                stopped: str = "") -> ExecutedAction | None:
+                stopped: str = "", fault: str = "") -> ExecutedAction | None:
         """Take the measurement of a tick; return the action of the tick before, if there is one.
+
+        A stop, a fault and a hole in the measurements close the episode, with a last tick that
+        says which.
 
         Args:
             state: the measurement.
             leader: what a leader commands at this moment; None when nobody does.
-            stopped: why the stop is latched; then the episode closes with this tick.
+            stopped: why the stop is latched, if it is.
+            fault: what is wrong with the arm, if something is.
         """
         with self._lock:
             if not self._episode:
@@ -81,18 +88,23 @@ class TaughtMotion:
             tick = _Tick(state.wall_ns, state.monotonic_ns, self._firmly(state.as_command()),
                          leader)
             if stopped:
-                return self._last_word(tick, stopped)
+                return self._last_word(tick, TickStatus.STOPPED, stopped)
             before, self._before = self._before, tick
-            return None if before is None else self._action(before, tick)
+            elapsed = 0.0 if before is None else (tick.monotonic_ns - before.monotonic_ns) * 1e-9
+            if not fault and elapsed > _HOLE * self._period:
+                fault = f"nothing was measured for {elapsed:.3f} s"
+            if fault:
+                return self._last_word(tick, TickStatus.FAULT, fault)
+            return None if before is None else self._action(before, tick, elapsed)
 
-    def _last_word(self, tick: _Tick, stopped: str) -> ExecutedAction:
+    def _last_word(self, tick: _Tick, status: TickStatus, reason: str) -> ExecutedAction:
         still = self._mapping.action(tick.measured, tick.measured)
         word = ExecutedAction(tick.stamp, self._episode, self._step, still, still,
-                              status=TickStatus.STOPPED, reason=stopped)
+                              status=status, reason=reason)
         self._episode, self._before = "", None
         return word
 
-    def _action(self, before: _Tick, now: _Tick) -> ExecutedAction:
+    def _action(self, before: _Tick, now: _Tick, elapsed: float) -> ExecutedAction:
         # Commands lead the measurement by some ticks: the two are never mixed in one difference.
         led = before.led is not None and now.led is not None
         start, end = (before.led, now.led) if led else (before.measured, now.measured)
@@ -100,7 +112,6 @@ class TaughtMotion:
         asked = self._mapping.unbounded(end, start)
         executed = np.clip(asked, -1.0, 1.0)
         reasons = []
-        elapsed = (now.monotonic_ns - before.monotonic_ns) * 1e-9
         if elapsed > _GAP * self._period:
             reasons.append(f"{elapsed:.3f} s passed between two measurements")
         fastest = int(np.argmax(np.abs(asked[:-1])))

@@ -12,7 +12,6 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
 from poco_msgs.msg import ExecutedAction, Features, Reward
@@ -36,12 +35,15 @@ from poco_ros.ros.node import PocoNode
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
-OPERATOR = "operator_ready (operator)"
 OBSERVATIONS = "joint_states and features (arm_controller, camera_encoder)"
 CHECK_PERIOD = 0.05
 """Time between two looks at what is overdue [s]."""
 SILENCE = 1.0
 """Silence of the environment side that is worth a word [s]."""
+SIMULATED_PATIENCE, ROBOT_PATIENCE = (5.0, 5.0), (1.0, 60.0)
+"""What ``environment_timeout`` and ``reset_timeout`` are by themselves [s]."""
+READY_AGE = 2.0
+"""A press of *ready* that is older says nothing of now [s]."""
 
 
 @dataclass(frozen=True)
@@ -71,6 +73,9 @@ class EpisodeMaker(PocoNode):
         self.task, self.layout = task.name, task.observation
         self.robot = not task.simulated
         """Whether a person resets and labels; else a simulator does."""
+        patience = ROBOT_PATIENCE if self.robot else SIMULATED_PATIENCE
+        self._environment_timeout = self.settings.environment_timeout or patience[0]
+        self._reset_timeout = self.settings.reset_timeout or patience[1]
         self._step_limit = self.settings.max_steps or task.step_limit
         offset = task.reward_offset
         self._label_rewards = LabelRewards(1.0 + offset, offset)
@@ -79,7 +84,6 @@ class EpisodeMaker(PocoNode):
         self._early: list[Callable[[EpisodeBuilder], None]] = []
         self._not_before = 0.0
         self._next_check = 0.0
-        self._ready = not self.robot
         self._told = EpisodeTopic(self, self.settings.success_window)
         loop = self.loop
         if not self.robot:
@@ -133,20 +137,28 @@ class EpisodeMaker(PocoNode):
         return CHECK_PERIOD
 
     def begin_when_possible(self) -> None:
-        """Begin the next episode, or say what is missing."""
+        """Begin the next episode, or say what is missing; on the robot, always *ready*."""
         if self.attempt is not None or time.monotonic() < self._not_before:
             return
         following = self._next()
         if isinstance(following, Missing):
-            if following.waits_for:
-                self.health.wait_for(following.waits_for, following.why)
-            self._told.waiting(following.why)
-            return
+            self._wait(following)
+        elif self.robot:
+            self._wait(Missing("waiting for the operator: reset the scene, then press ready"))
+        else:
+            self._begin(following)
+
+    def _wait(self, missing: Missing) -> None:
+        if missing.waits_for:
+            self.health.wait_for(missing.waits_for, missing.why)
+        self._told.waiting(missing.why)
+
+    def _begin(self, following: Attempt) -> None:
         self.attempt = following
-        self._ready = not self.robot
         self._call_reset(following)
 
     def _next(self) -> Attempt | Missing:
+        """Return the next episode, or what is missing besides the operator's word."""
         if self.delivery.blocked:
             return Missing("the last episode cannot be written to the spool")
         following = self.next_attempt()
@@ -157,17 +169,29 @@ class EpisodeMaker(PocoNode):
         if self._hole:
             return Missing(self._hole, OBSERVATIONS)
         self.health.got(OBSERVATIONS)
-        if not self._ready:
-            return Missing("waiting for the operator: reset the scene, then press ready")
+        if not self._reset.is_ready():
+            return Missing(f"nobody serves {names.RESET}", ENVIRONMENT)
+        self.health.got(ENVIRONMENT)
         return following
 
     def _on_ready(self, message: Header) -> None:
-        if self.attempt is not None:
-            self.health.event("ready too early", f"{self.attempt.id} has not ended; press it"
-                              " when it has")
+        """Begin the next episode now, or never: a press that comes too early is not kept.
+
+        What it waited for may come minutes later, when the operator is at the scene again.
+        """
+        age = (time.time_ns() - convert.stamp_of(message.stamp)) * 1e-9
+        if abs(age) > READY_AGE:
+            self.health.event("ready refused", f"its stamp is {age:.1f} s old, allowed are"
+                              f" {READY_AGE:g} s; press it again, and if that does not help, set"
+                              " the clocks right")
             return
-        self._ready = True
-        self.begin_when_possible()
+        following = Missing(f"{self.attempt.id} has not ended") if self.attempt is not None \
+            else self._next()
+        if isinstance(following, Missing):
+            self.health.event("ready too early", f"{following.why}; press it again when the graph"
+                              " waits for it")
+            return
+        self._begin(following)
 
     def _call_reset(self, attempt: Attempt) -> None:
         self._told.phase(attempt, EpisodeStatusMsg.RESETTING)
@@ -184,11 +208,12 @@ class EpisodeMaker(PocoNode):
             return
         if not response.success:
             self.health.wait_for(ENVIRONMENT, response.message)
-            if self.robot:
-                self.health.event("reset refused", response.message)
             self.drop(response.message, pause=0.2)
             return
         self.health.got(ENVIRONMENT)
+        if self.robot and self._hole:
+            self.drop(self._hole)
+            return
         step_reward = self._label_rewards.otherwise if self.robot else None
         attempt.builder = EpisodeBuilder(attempt.id, self.task,
                                          convert.stamp_of(response.begins), step_reward)
@@ -217,10 +242,20 @@ class EpisodeMaker(PocoNode):
             observation = self._joiner.observe(stamp, joints)
         except DataError as error:
             self._hole = str(error)
-            self.join(partial(_cut_at_hole, self._hole))
+            self._end_at_hole()
             return
         self._hole = ""
         self.join(lambda builder: builder.add_observation(stamp, observation))
+
+    def _end_at_hole(self) -> None:
+        """End the episode that is open; one that is being reset may still see the hole closed."""
+        attempt = self.attempt
+        if attempt is None or attempt.builder is None:
+            return
+        if attempt.builder.received is None:
+            self.drop(self._hole)
+        else:
+            self.join(lambda builder: builder.cut(self._hole, trainable=False))
 
     def _on_executed(self, data: bytes) -> None:
         self.join(lambda builder: builder.add_executed(wire.executed_of(data)))
@@ -273,15 +308,28 @@ class EpisodeMaker(PocoNode):
             self.health.wait_for(ENVIRONMENT)
         builder = attempt.builder
         if builder is None:
-            if silence > self.settings.reset_timeout:
-                self._call_reset(attempt)
-        elif silence > self.settings.environment_timeout:
-            why = f"no tick for {self.settings.environment_timeout:g} s"
+            self._look_for_overdue_reset(attempt, now, silence)
+        elif silence > self._environment_timeout:
+            why = f"no tick for {self._environment_timeout:g} s"
             if self.robot and builder.steps:
                 builder.cut(why, trainable=False)
                 self._end(attempt, builder)
             else:
                 self.drop(why)
+
+    def _look_for_overdue_reset(self, attempt: Attempt, now: float, silence: float) -> None:
+        """Ask for the reset again; on the robot give it up.
+
+        Whoever answers a second request may be an arm_controller that has just been started, and
+        nobody was ready for what that does.
+        """
+        if not self.robot:
+            if silence > self._reset_timeout:
+                self._call_reset(attempt)
+        elif now - self._seen_at > self._environment_timeout:
+            self.drop(f"no joint_states for {self._environment_timeout:g} s on the way home")
+        elif silence > self._reset_timeout:
+            self.drop(f"the reset was not answered for {self._reset_timeout:g} s")
 
     # -- ending -------------------------------------------------------------------------------
 
@@ -291,7 +339,7 @@ class EpisodeMaker(PocoNode):
         try:
             episode = self.finish(attempt, builder.build())
         except DataError as error:
-            self.drop(str(error), pause=1.0)
+            self.drop("; ".join([*builder.notes, str(error)]), pause=1.0)
             return
         original = episode
         if label != Outcome.NONE:
@@ -327,14 +375,17 @@ class EpisodeMaker(PocoNode):
             self.health.event("not sent home", response.message)
 
     def drop(self, reason: str, pause: float = 0.0) -> None:
-        """Give the attempt up; it is made again, after a pause [s]."""
+        """Give the attempt up; it is made again, after a pause [s] or, on the robot, *ready*."""
         attempt, self.attempt = self.attempt, None
         self._reset.forget()
         self._not_before = time.monotonic() + pause
         if attempt is None:
             return
         self.dropped(attempt)
-        if attempt.builder is not None:
+        if self.robot:
+            self.health.event("dropped episode", f"{attempt.id}: {reason}; press ready to begin it"
+                              " anew")
+        elif attempt.builder is not None:
             self.health.event("dropped episode", f"{attempt.id}: {reason}; beginning it anew")
 
     # -- labels -------------------------------------------------------------------------------
@@ -388,10 +439,4 @@ class EpisodeMaker(PocoNode):
         }
         if self.robot:
             shown["features_age_ms"] = f"{1e3 * self._joiner.age:.0f}"
-            shown["operator_ready"] = self._ready
         return shown
-
-
-def _cut_at_hole(why: str, builder: EpisodeBuilder) -> None:
-    if builder.received is not None:  # else the episode has not begun
-        builder.cut(why, trainable=False)

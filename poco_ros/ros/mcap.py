@@ -12,6 +12,10 @@ topic                                 type                            one messag
 ====================================  ==============================  =============================
 
 A metadata record ``episode <id>`` tells what the messages do not: source, task, notes.
+
+An episode holds what was executed, not what was asked for. So of an executed action its
+``requested`` is empty, and its ``status`` is HELD where nobody asked for one, else 255: NOMINAL
+or LIMITED, which of them was not recorded.
 """
 
 from __future__ import annotations
@@ -25,6 +29,7 @@ from typing import Any
 import numpy as np
 from mcap.writer import Writer
 from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
+from poco_msgs.msg import ExecutedAction as ExecutedActionMsg
 from rclpy.serialization import serialize_message
 from sensor_msgs.msg import CompressedImage
 
@@ -46,6 +51,8 @@ PAUSE = 1_000_000_000
 """Between two episodes whose stamps count from their own begin [ns]."""
 RECORDED = "recorded"
 """``source`` of the rewards."""
+STATUS_NOT_RECORDED = 255
+"""``status`` of an executed action; no node takes it for one."""
 
 
 @dataclass(frozen=True)
@@ -144,19 +151,19 @@ def _entries(episode: Episode, number: int, layout: ObservationLayout,
     yield Entry(stamps[0], _absolute(names.EPISODE), partial(
         _status, episode, number, stamps[0], EpisodeStatusMsg.RUNNING))
     yield from _observations(episode, layout, stamps)
-    held = (episode.policy_versions == 0) & (episode.source == "online")
+    versions = episode.policy_versions  # all 0: not recorded, or a person's
+    held = (versions == 0) & versions.any() & (episode.source == "online")
     last = len(episode) - 1
     for step in range(len(episode)):
         action = ExecutedAction(
             stamps[step], episode.id, step, episode.actions[step], np.zeros(0, np.float32),
-            policy_version=int(episode.policy_versions[step]),
-            status=TickStatus.HELD if held[step] else TickStatus.NOMINAL)
+            policy_version=int(versions[step]))
         reward = RewardSample(
             stamps[step + 1], episode.id, float(episode.rewards[step]),
             episode.outcome if step == last else Outcome.NONE,
             episode.truncated and step == last, RECORDED)
         yield Entry(action.stamp, _absolute(names.EXECUTED_ACTION),
-                    partial(convert.executed_to_msg, action))
+                    partial(_executed, action, bool(held[step])))
         yield Entry(reward.stamp, _absolute(names.REWARD),
                     partial(convert.reward_to_msg, reward))
     yield Entry(stamps[-1], _absolute(names.EPISODE), partial(
@@ -196,6 +203,13 @@ def _pictures(episode: Episode, pictures: RecordedPictures) -> Iterator[Entry]:
 def _picture(picture: Picture) -> CompressedImage:
     """Return a recorded picture, its bytes as they are."""
     return convert.compressed_to_msg(picture.stamp, picture.path.read_bytes())
+
+
+def _executed(action: ExecutedAction, held: bool) -> ExecutedActionMsg:
+    message = convert.executed_to_msg(action)
+    message.status = TickStatus.HELD.value if held else STATUS_NOT_RECORDED
+    message.reason = "" if held else "its status was not recorded"
+    return message
 
 
 def _status(episode: Episode, number: int, stamp: int, phase: int) -> EpisodeStatusMsg:

@@ -47,12 +47,13 @@ class EpisodeConfig:
         3.0, "how long an episode that a person ended can still be labelled otherwise; it is held"
         " back until then", unit="s", minimum=0.0, maximum=600.0)
     environment_timeout: float = setting(
-        5.0, "end the episode when the environment side has been silent for so long: in simulation"
-        " it is dropped and begun anew, on the robot kept and marked", unit="s",
-        minimum=0.2, maximum=600.0)
+        0.0, "end the episode when the environment side has been silent for so long: in simulation"
+        " it is dropped and begun anew, on the robot kept and marked; 0 = 5 s in simulation, 1 s"
+        " on the robot", unit="s", minimum=0.0, maximum=600.0)
     reset_timeout: float = setting(
-        5.0, "ask for the reset again when it was not answered for so long; on the robot it takes"
-        " as long as the way home", unit="s", minimum=0.2, maximum=600.0)
+        0.0, "how long a reset may take: in simulation it is asked for again then; on the robot,"
+        " where it is the way home, never: the operator must be ready again; 0 = 5 s in"
+        " simulation, 60 s on the robot", unit="s", minimum=0.0, maximum=600.0)
     features_max_age: float = setting(
         0.25, "on the robot, features that are older than this at a tick are a hole: the episode"
         " ends and is not trained on", unit="s", minimum=0.02, maximum=10.0)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import time
+from collections.abc import Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from poco_msgs.msg import ActionChunk, EpisodeStatus
@@ -37,7 +38,7 @@ LEADING = "teaching mode of the arm (its button)"
 SOON = 0.02
 """Longest wait of the main thread while a reset is on its way [s]."""
 HAND_LED = ("teaching", "not_enabled")
-"""Faults of an arm that are none while a person leads it."""
+"""Faults of an arm that are none while a person leads it by hand."""
 LIVE = (EpisodeStatus.RESETTING, EpisodeStatus.RUNNING)
 
 
@@ -130,7 +131,8 @@ class ArmControllerNode(HardwareNode):
         if not self.teaching:
             return
         stopped = self.controller.reason if self.controller.mode is Mode.STOPPED else ""
-        action = self.taught.observe(state, self._leader(state), stopped)
+        action = self.taught.observe(state, self._leader(state), stopped,
+                                     self._unled(state.faults))
         if action is not None:
             self._topics.executed(action)
 
@@ -142,6 +144,10 @@ class ArmControllerNode(HardwareNode):
             return None
         return ArmCommand(leader.positions,
                           state.gripper if leader.gripper is None else leader.gripper)
+
+    def _unled(self, faults: Iterable[ArmFault]) -> str:
+        """Return the faults of an arm that is being taught; being led by hand is none."""
+        return "; ".join(str(fault) for fault in faults if self._led or fault.code not in HAND_LED)
 
     def _on_executed(self, tick: Executed) -> None:
         self._topics.executed(executed_action(tick))
@@ -274,7 +280,7 @@ class ArmControllerNode(HardwareNode):
             self.health.got(LEADING)
         else:
             self.health.wait_for(LEADING)
-        return "; ".join(str(fault) for fault in faults if fault.code not in HAND_LED)
+        return self._unled(faults)
 
     def _faults(self) -> tuple[ArmFault, ...]:
         try:
