@@ -87,6 +87,17 @@ def test_an_arm_that_rests_outside_its_limits_is_not_asked_to_stay_there(
     assert emulator.ask()["targets"][1:3] == [0, 0]
 
 
+def test_an_arm_far_beyond_its_limits_is_not_asked_to_go_there(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.ask(joints=[0.0, -9_000.0, 0.0, 0.0, 0.0, 0.0], blocked=True)
+    wait_until(lambda: arm.read().positions[1] < -0.1)
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match=r"joint2 is 0\.157 rad beyond the arm's own limit"):
+        arm.hold()
+    assert emulator.ask()["received"] == before
+
+
 def test_a_command_is_reached(arm: Piper) -> None:
     arm.enable()
     goal = HOME + np.array([0.1, -0.1, 0.05, 0.2, -0.1, 0.3])
@@ -137,13 +148,61 @@ def test_the_arm_is_never_dropped_without_the_words(arm: Piper, emulator: Emulat
     wait_until(lambda: emulator.ask()["resets"] == 1)
 
 
-def test_the_arms_own_emergency_stop_is_not_lifted_by_enabling(
+@pytest.mark.parametrize("change, words", [
+    ({"mode": 2}, "teaching mode; press its button"),
+    ({"status": 0x0B}, "it records teaching"), ({"status": 0x0C}, "it replays teaching"),
+    ({"status": 0x0D}, "teaching is paused"), ({"status": 1}, r"support the arm.*poco arm reset"),
+    ({"foreign": [[0x155, [0] * 8]]}, "commands the arm")])
+@pytest.mark.parametrize("powered", [False, True])
+def test_an_arm_that_somebody_else_has_is_sent_nothing(
+        arm: Piper, emulator: EmulatedPiper, change: dict, words: str, powered: bool) -> None:
+    if powered:
+        arm.enable()
+    emulator.ask(**change)
+    wait_until(lambda: bool(codes(arm.read()) - {"not_enabled"}))
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match=words):
+        arm.enable()
+    for send in (arm.hold, lambda: arm.command(ArmCommand(HOME, 0.03))):
+        with pytest.raises(ArmError, match=words):
+            send()
+    arm.stop("red button")
+    assert emulator.ask()["received"] == before
+
+
+def test_a_person_who_takes_the_arm_while_it_is_enabled_is_left_alone(
+        config: PiperConfig, emulator: EmulatedPiper) -> None:
+    emulator.ask(refuse_power=True)
+    arm = Piper(config)
+    arm.open()
+    refusal: list[ArmError] = []
+
+    def enable() -> None:
+        try:
+            arm.enable()
+        except ArmError as error:
+            refusal.append(error)
+
+    thread = threading.Thread(target=enable)
+    thread.start()
+    wait_until(lambda: str(0x471) in emulator.ask()["received"])
+    emulator.ask(mode=2, refuse_power=False, enabled=True)
+    thread.join(5)
+    assert "teaching mode" in str(refusal[0])
+    received = emulator.ask()["received"]
+    assert not {str(0x151), str(0x155), str(0x159)} & set(received) and emulator.ask()["mode"] == 2
+    arm.close()
+
+
+def test_a_reset_lifts_the_arms_own_emergency_stop_and_cuts_the_power(
         arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
     emulator.ask(status=1)
     wait_until(lambda: "arm_status" in codes(arm.read()))
-    with pytest.raises(ArmError, match="Support the arm"):
-        arm.enable()
-    assert emulator.ask()["resets"] == 0
+    arm.reset(CONFIRMATION)
+    wait_until(lambda: codes(arm.read()) == {"not_enabled"})
+    arm.enable()
+    assert not arm.read().faults
 
 
 def test_closing_leaves_the_motors_powered_and_no_thread(
