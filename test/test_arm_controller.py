@@ -350,6 +350,44 @@ def test_a_stop_latches_and_is_published(cell: Cell) -> None:
     assert cell.controller.mode is Mode.ACTIVE
 
 
+def test_a_stop_is_still_latched_in_the_next_process(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.stop("key *")
+    cell.controller.close()
+    cell.arm.close()
+    arm = Piper(cell.arm.config)
+    arm.open()
+    following = ArmController(arm, cell.controller.config)
+    following.start()
+    before = cell.emulator.ask()["received"]
+    with pytest.raises(ArmError, match=r"latched \(key \*\)"):
+        following.activate()
+    assert following.mode is Mode.STOPPED and cell.emulator.ask()["received"] == before
+    following.release()
+    following.activate()
+    assert following.mode is Mode.ACTIVE
+    following.close()
+    arm.close()
+
+
+def test_the_operators_word_counts_until_the_arm_is_held_or_stopped(cell: Cell) -> None:
+    controller = cell.controller
+    controller.activate()
+    assert not controller.all_clear
+    controller.all_clear = True
+    controller.home()
+    assert controller.wait_for(Mode.ACTIVE, timeout=5) and controller.all_clear
+    cell.emulator.ask(error_bits=1)
+    assert controller.wait_for(Mode.HOLDING, timeout=2) and not controller.all_clear
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    controller.all_clear = True
+    controller.ready()
+    assert controller.all_clear
+    controller.stop("key *")
+    assert not controller.all_clear
+
+
 @pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)
 def test_a_lost_heartbeat_of_the_operator_stops(cell: Cell) -> None:
     cell.controller.activate()

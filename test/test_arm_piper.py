@@ -19,6 +19,7 @@ from poco_ros.core.errors import DataError
 from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
 from poco_ros.robot.config import PiperConfig
 from poco_ros.robot.piper import CONFIRMATION, Piper
+from poco_ros.robot.stop_latch import StopLatch
 
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 
@@ -146,6 +147,49 @@ def test_the_arm_is_never_dropped_without_the_words(arm: Piper, emulator: Emulat
     assert emulator.ask()["resets"] == 0 and emulator.ask()["enabled"]
     arm.reset(CONFIRMATION)
     wait_until(lambda: emulator.ask()["resets"] == 1)
+
+
+def test_a_stop_outlives_the_process_until_it_is_released(
+        arm: Piper, config: PiperConfig) -> None:
+    arm.stop("red button")
+    arm.close()  # without a release, as a killed process leaves it
+    for _ in range(2):
+        following = Piper(config)
+        following.open()
+        assert following.stopped == "red button"
+        with pytest.raises(ArmError, match="red button"):
+            following.enable()
+        following.close()
+    following.open()
+    following.release()
+    following.close()
+    following = Piper(config)
+    following.open()
+    assert not following.stopped
+    following.close()
+
+
+def test_a_stop_is_latched_also_before_the_bus_is_open_and_by_nobody_who_has_it_not(
+        arm: Piper, config: PiperConfig) -> None:
+    other = Piper(config)
+    other.stop("pressed early")
+    assert other.stopped == "pressed early"
+    assert not list(config.lock_folder.glob("*.stopped"))
+    arm.close()
+    other.open()
+    other.close()
+    assert len(list(config.lock_folder.glob("*.stopped"))) == 1
+
+
+def test_a_latch_that_cannot_be_kept_or_lifted_says_so(tmp_path: Path,
+                                                       caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "x.stopped").mkdir()
+    latch = StopLatch(tmp_path / "x.stopped")
+    latch.latch("red button")
+    assert "red button" in caplog.text and "would not outlive" in caplog.text
+    assert latch.read(), "when in doubt it is stopped"
+    with pytest.raises(ArmError, match=r"x\.stopped.*remove that file"):
+        latch.lift()
 
 
 @pytest.mark.parametrize("change, words", [

@@ -145,12 +145,17 @@ class Arm(ABC):
     def stop(self, reason: str) -> None:
         """Hold the measured pose and latch: commands are refused until :meth:`release`.
 
-        It may be called from any thread and at any time; it never raises because of the bus.
+        The latch outlives the process. It may be called from any thread and at any time; it never
+        raises because of the bus.
         """
 
     @abstractmethod
     def release(self) -> None:
-        """Lift the latch of :meth:`stop`; nothing moves."""
+        """Lift the latch of :meth:`stop`; nothing moves.
+
+        Raises:
+            ArmError: it cannot be lifted; the arm stays stopped.
+        """
 
     @property
     @abstractmethod

@@ -59,7 +59,7 @@ class PiperConfig:
         "emergency stop, which only 'poco arm reset' lifts, and a reset lets the arm fall",
         choices=("hold", "emergency"))
     lock_folder: Path = setting(Path("/tmp/poco_ros"), "where the bus is locked against a second "
-                                "controller on this machine")
+                                "controller on this machine, and where a latched stop is kept")
 
 
 @dataclass(frozen=True)

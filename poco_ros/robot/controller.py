@@ -63,6 +63,9 @@ class ArmController:
         self._mode = Mode.INACTIVE
         self._reason = ""
         self._activating = False
+        self.all_clear = False
+        """The operator was ready since the arm was last brought up, held or stopped: what follows
+        him may move it. Set by whoever hears him."""
         self._ramp: Ramp | None = None
         self._ramp_began = 0
         self._stamp = 0
@@ -77,8 +80,15 @@ class ArmController:
     # --- what people and nodes ask for --------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to tick; measurements are published from now on."""
+        """Begin to tick; measurements are published from now on.
+
+        A stop that was latched by a process that has ended is latched here too.
+        """
         switch_threads_quickly()
+        if self.arm.stopped:
+            with self._lock:
+                self.filter.stop(self.arm.stopped)
+                self._become(Mode.STOPPED, self.arm.stopped)
         self.ticker.start()
 
     def close(self) -> None:
@@ -172,7 +182,11 @@ class ArmController:
             self._become(Mode.STOPPED, reason)
 
     def release(self) -> None:
-        """Lift the stop; :meth:`activate` is needed before anything moves."""
+        """Lift the stop; :meth:`activate` is needed before anything moves.
+
+        Raises:
+            ArmError: the latch cannot be lifted; the arm stays stopped.
+        """
         with self._lock:
             if self._mode is not Mode.STOPPED:
                 return
@@ -371,6 +385,7 @@ class ArmController:
     def _become(self, mode: Mode, reason: str) -> None:
         if mode is not self._mode:
             logger.info("%s -> %s%s", self._mode.value, mode.value, reason and f": {reason}")
+            self.all_clear = self.all_clear and mode in (Mode.ACTIVE, Mode.RAMPING)
         self._mode, self._reason = mode, reason
         self._changed.notify_all()
 

@@ -18,6 +18,7 @@ from poco_ros.robot.piper_faults import find_faults
 from poco_ros.robot.piper_feedback import LeaderPose, Measurement
 from poco_ros.robot.piper_link import PiperLink
 from poco_ros.robot.piper_protocol import to_angle_units, to_length_units
+from poco_ros.robot.stop_latch import StopLatch
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,7 @@ class Piper(Arm):
     def __init__(self, config: PiperConfig) -> None:
         self.config = config
         self._lock = BusLock(config.lock_folder, config.interface, config.channel)
+        self._latch = StopLatch(self._lock.path.with_suffix(".stopped"))
         self._link: PiperLink | None = None
         self._stopped = ""
         self._gate = threading.RLock()
@@ -62,7 +64,11 @@ class Piper(Arm):
             link.close()
             self._lock.give_back()
             raise
-        self._link = link
+        with self._gate:
+            self._link = link
+            self._stopped = self._stopped or self._latch.read()
+            if self._stopped:
+                self._latch.latch(self._stopped)
         logger.info("Piper on %s", link.bus)
 
     def enable(self) -> None:
@@ -150,13 +156,16 @@ class Piper(Arm):
             self._stopped = self._stopped or reason or "stopped"
             link = self._link
             if link is None:
-                return
+                return  # latched in this process; on disk as soon as the bus is ours
             if self.config.other_controllers != "leader":
                 self._stop_moving(link, reason)
+            self._latch.latch(self._stopped)
 
     def release(self) -> None:
-        """Lift the latch of :meth:`stop`; nothing moves."""
+        """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
+            if self._link is not None:
+                self._latch.lift()
             self._stopped = ""
 
     @property
