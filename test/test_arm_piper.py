@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,10 @@ from robot_support import robot_config, wait_until
 
 from poco_ros.core.errors import DataError
 from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
+from poco_ros.robot.can_receivers import raw_receivers
 from poco_ros.robot.config import PiperConfig
 from poco_ros.robot.piper import CONFIRMATION, Piper
+from poco_ros.robot.piper_link import PiperLink
 from poco_ros.robot.stop_latch import StopLatch
 
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
@@ -363,6 +366,63 @@ def test_commands_of_somebody_else_on_the_bus_are_a_fault(
         arm.enable()
     emulator.ask(foreign=[])
     wait_until(lambda: not arm.read().faults)
+
+
+LISTENING = """
+receive list 'rx_all':
+  device   can_id   can_mask      function          userdata       matches  ident
+   any     000    00000000  00000000b7d93bb2  000000005c2f1b6e        12  raw
+   can0    000    00000000  00000000b7d93bb2  00000000d1d3a4fb    913370  raw
+   can0    000    00000000  00000000b7d93bb2  0000000086c26ac9    913370  raw
+   can0    000    00000000  000000001b8c2f41  00000000aa51be27         7  gw
+   can1    000    00000000  00000000b7d93bb2  0000000019f0ee31         0  raw
+  (vcan0: no entry)
+"""
+
+
+@pytest.mark.parametrize("channel, filtered, receivers", [
+    ("can0", "", 3), ("can1", "", 2), ("vcan0", "", 1),
+    ("can0", "   can0     2a5    c00007ff  00000000b7d93bb2  0000000033aa8c4d    2  raw\n", 4),
+    ("can0", "   can0  80000155  dfffffff  00000000b7d93bb2  0000000033aa8c4d    2  raw\n", 4)])
+def test_the_kernels_list_of_receivers_is_read(
+        tmp_path: Path, channel: str, filtered: str, receivers: int) -> None:
+    (tmp_path / "rcvlist_all").write_text(LISTENING)
+    (tmp_path / "rcvlist_sff").write_text(f"\nreceive list 'rx_sff':\n{filtered}")
+    errors = LISTENING.replace("000    00000000", "000    1fffffff")
+    (tmp_path / "rcvlist_err").write_text(errors)
+    assert raw_receivers(channel, tmp_path) == receivers
+    assert raw_receivers(channel, tmp_path / "no CAN here") == 0
+
+
+def test_a_program_of_this_computer_that_nobody_can_hear_is_found_by_its_socket(
+        config: PiperConfig, emulator: EmulatedPiper, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    receivers = tmp_path / "rcvlist_all"
+    head, *lines = LISTENING.partition("   any")[0], *(
+        line for line in LISTENING.splitlines(keepends=True) if "raw" in line)
+
+    def listed(count: int) -> None:
+        receivers.write_text(head + "".join(lines[1:2] * count))
+
+    monkeypatch.setattr("poco_ros.robot.piper.PiperLink", partial(
+        PiperLink, receivers=lambda channel: raw_receivers("can0", tmp_path)))
+    arm = Piper(config)
+    listed(1)
+    with pytest.raises(ArmError, match=r"another program of this computer.*lsof"):
+        arm.open()
+    listed(0)
+    arm.open()
+    listed(2)  # its own two
+    arm.enable()
+    listed(4)  # and those of a script with piper_sdk
+    wait_until(lambda: "other_controller" in codes(arm.read()))
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match="another program of this computer"):
+        arm.hold()
+    assert emulator.ask()["received"] == before
+    listed(2)
+    wait_until(lambda: not arm.read().faults)
+    arm.close()
 
 
 def test_own_frames_that_the_bus_gives_back_are_not_somebody_else(

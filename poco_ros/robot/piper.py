@@ -268,6 +268,8 @@ class Piper(Arm):
                 faults.append(ArmFault(
                     "other_controller", f"somebody else commands the arm on bus {link.bus} (frame"
                     f" 0x{link.foreign_frame:X}); end it", mute=True))
+            elif link.strangers:
+                faults.append(ArmFault("other_controller", link.about_strangers, mute=True))
         age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
         return faults + find_faults(measured, age, self.config.silence_timeout)
 
