@@ -29,6 +29,7 @@ from diagnostic_msgs.msg import DiagnosticArray
 from poco_msgs.msg import ActionChunk, LearnerStatus
 from poco_msgs.srv import Reset
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 
 from benchmarks.graph import isolate
 from poco_ros.core import chunk as core
@@ -57,6 +58,7 @@ class Sender(PocoNode):
                             names.STATUS_QOS)
         self.loop.subscribe(DiagnosticArray, names.DIAGNOSTICS, self._on_diagnostics,
                             names.DIAGNOSTICS_QOS)
+        self.ready = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
         self.resets = self.loop.client(Reset, names.RESET)
 
     def _on_learner(self, message: LearnerStatus) -> None:
@@ -78,13 +80,16 @@ class Sender(PocoNode):
                 core.ActionChunk(actions, self.sent, 1, stamp), "ticks"))
 
     def begin(self) -> None:
-        """Begin an episode when the arm is home."""
+        """Be ready, and begin an episode when the arm is home; again, until it is heard."""
+        self.ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns())))
         self.resets.forget()
         self.resets.call(Reset.Request(episode_id="ticks"), self._on_reset)
 
     def _on_reset(self, answer: Reset.Response) -> None:
         if answer.success:
             self.begins = convert.stamp_of(answer.begins)
+        else:
+            self.begin()
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Hear messages until ``condition`` holds."""

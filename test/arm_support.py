@@ -59,6 +59,7 @@ class ArmDriver(Onlooker):
             convert.executed_of(m)), names.TICK_QOS)
         self.chunks = self.create_publisher(ActionChunk, names.ACTION_CHUNK, names.CHUNK_QOS)
         self.episode = self.create_publisher(EpisodeStatus, names.EPISODE, names.STATUS_QOS)
+        self.readies = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
         self.heartbeat = self.create_publisher(Header, names.OPERATOR_HEARTBEAT,
                                                names.OPERATOR_QOS)
         self.resets = self.loop.client(Reset, names.RESET)
@@ -80,8 +81,15 @@ class ArmDriver(Onlooker):
         until = len(self.joints) + count
         self.wait(lambda: len(self.joints) >= until, f"{count} ticks")
 
-    def reset(self, episode: str) -> Reset.Response:
-        """Ask for an episode; return the answer."""
+    def ready(self) -> None:
+        """Be ready, as an operator is before every episode."""
+        self.wait(self.readies.get_subscription_count, "somebody hears ready")
+        self.readies.publish(Header(stamp=convert.stamp_to_msg(time.time_ns())))
+
+    def reset(self, episode: str, ready: bool = True) -> Reset.Response:
+        """Ask for an episode, after the operator was ready; return the answer."""
+        if ready:
+            self.ready()
         return self.ask(self.resets, Reset.Request(episode_id=episode))
 
     def begin(self) -> str:

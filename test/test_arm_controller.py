@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from robot_support import robot_config, wait_until
 from poco_ros.core.chunk import ActionChunk
 from poco_ros.core.errors import DataError
 from poco_ros.robot.arm import ArmError, ArmState
+from poco_ros.robot.config import arm_limits
 from poco_ros.robot.control_status import Executed, Mode
 from poco_ros.robot.controller import ArmController
 from poco_ros.robot.piper import Piper
@@ -239,6 +241,73 @@ def test_motors_without_power_are_powered_again_only_when_the_operator_is_ready(
     np.testing.assert_allclose(cell.emulator.ask()["targets"], pushed, atol=2)
 
 
+NARROW = {name: [-0.2, 0.2] if name == "joint1" else [low, high]
+          for name, (low, high) in arm_limits().items()}
+LED = [30_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
+"""Where somebody has led the arm: joint 1 is 0.32 rad outside of NARROW [0.001 degree]."""
+
+
+@pytest.mark.parametrize("cell", [{"safety": {"joint_limits": NARROW}}], indirect=True)
+def test_an_arm_that_was_led_outside_its_limits_stays_there_when_teaching_ends(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(mode=2)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.emulator.ask(joints=LED, targets=LED)
+    wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
+    commands = cell.emulator.ask(mode=0)["commands"]
+    wait_until(lambda: cell.emulator.ask()["commands"] > commands + 3)
+    np.testing.assert_allclose(cell.emulator.ask()["targets"], LED, atol=2)
+    with pytest.raises(ArmError, match=r"joint1 is at 0\.524 rad, outside its limits"):
+        cell.controller.ready()
+    assert cell.controller.mode is Mode.HOLDING
+
+
+@pytest.mark.parametrize("cell", [{"safety": {"joint_limits": NARROW}}], indirect=True)
+def test_an_arm_that_sank_outside_its_limits_is_not_powered_to_be_refused(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(enabled=False)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    before = cell.emulator.ask(joints=LED, targets=LED)["received"]
+    wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
+    with pytest.raises(ArmError, match="outside its limits"):
+        cell.controller.ready()
+    cell.next_observation()
+    state = cell.emulator.ask()
+    assert state["received"] == before and not state["enabled"]
+
+
+@pytest.mark.parametrize("cell", [{"arm": {"listen_time": 0.8}}], indirect=True)
+def test_while_it_takes_control_the_loop_sends_nothing_of_its_own(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(error_bits=1)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    commands = cell.emulator.ask()["commands"]
+    wait_until(lambda: cell.emulator.ask()["commands"] > commands + 3)  # it holds
+    thread = threading.Thread(target=cell.controller.ready)
+    thread.start()
+    ticks = cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + 2)
+    commands, ticks = cell.emulator.ask()["commands"], cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + 4)
+    assert cell.emulator.ask()["commands"] == commands
+    thread.join()
+    assert cell.controller.mode is Mode.ACTIVE
+
+
+@pytest.mark.parametrize("taken", [{"mode": 2}, {"foreign": [[0x155, [0] * 8]]}])
+def test_an_arm_that_somebody_else_has_is_left_alone_at_the_end(
+        cell: Cell, taken: dict[str, Any]) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(**taken)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    before = cell.emulator.ask()["received"]
+    cell.controller.deactivate()
+    assert cell.controller.mode is Mode.INACTIVE
+    assert cell.emulator.ask()["received"] == before
+
+
 @pytest.mark.parametrize("cell", [{"arm": {"silence_timeout": 0.12},
                                    "control": {"rate": 15.0, "act_offset": 0.045}}],
                          indirect=True)
@@ -279,6 +348,44 @@ def test_a_stop_latches_and_is_published(cell: Cell) -> None:
     assert cell.controller.mode is Mode.INACTIVE
     cell.controller.activate()
     assert cell.controller.mode is Mode.ACTIVE
+
+
+def test_a_stop_is_still_latched_in_the_next_process(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.stop("key *")
+    cell.controller.close()
+    cell.arm.close()
+    arm = Piper(cell.arm.config)
+    arm.open()
+    following = ArmController(arm, cell.controller.config)
+    following.start()
+    before = cell.emulator.ask()["received"]
+    with pytest.raises(ArmError, match=r"latched \(key \*\)"):
+        following.activate()
+    assert following.mode is Mode.STOPPED and cell.emulator.ask()["received"] == before
+    following.release()
+    following.activate()
+    assert following.mode is Mode.ACTIVE
+    following.close()
+    arm.close()
+
+
+def test_the_operators_word_counts_until_the_arm_is_held_or_stopped(cell: Cell) -> None:
+    controller = cell.controller
+    controller.activate()
+    assert not controller.all_clear
+    controller.all_clear = True
+    controller.home()
+    assert controller.wait_for(Mode.ACTIVE, timeout=5) and controller.all_clear
+    cell.emulator.ask(error_bits=1)
+    assert controller.wait_for(Mode.HOLDING, timeout=2) and not controller.all_clear
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    controller.all_clear = True
+    controller.ready()
+    assert controller.all_clear
+    controller.stop("key *")
+    assert not controller.all_clear
 
 
 @pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)

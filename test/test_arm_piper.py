@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +18,11 @@ from robot_support import robot_config, wait_until
 
 from poco_ros.core.errors import DataError
 from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
+from poco_ros.robot.can_receivers import raw_receivers
 from poco_ros.robot.config import PiperConfig
 from poco_ros.robot.piper import CONFIRMATION, Piper
+from poco_ros.robot.piper_link import PiperLink
+from poco_ros.robot.stop_latch import StopLatch
 
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 
@@ -87,6 +91,17 @@ def test_an_arm_that_rests_outside_its_limits_is_not_asked_to_stay_there(
     assert emulator.ask()["targets"][1:3] == [0, 0]
 
 
+def test_an_arm_far_beyond_its_limits_is_not_asked_to_go_there(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    emulator.ask(joints=[0.0, -9_000.0, 0.0, 0.0, 0.0, 0.0], blocked=True)
+    wait_until(lambda: arm.read().positions[1] < -0.1)
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match=r"joint2 is 0\.157 rad beyond the arm's own limit"):
+        arm.hold()
+    assert emulator.ask()["received"] == before
+
+
 def test_a_command_is_reached(arm: Piper) -> None:
     arm.enable()
     goal = HOME + np.array([0.1, -0.1, 0.05, 0.2, -0.1, 0.3])
@@ -137,13 +152,104 @@ def test_the_arm_is_never_dropped_without_the_words(arm: Piper, emulator: Emulat
     wait_until(lambda: emulator.ask()["resets"] == 1)
 
 
-def test_the_arms_own_emergency_stop_is_not_lifted_by_enabling(
+def test_a_stop_outlives_the_process_until_it_is_released(
+        arm: Piper, config: PiperConfig) -> None:
+    arm.stop("red button")
+    arm.close()  # without a release, as a killed process leaves it
+    for _ in range(2):
+        following = Piper(config)
+        following.open()
+        assert following.stopped == "red button"
+        with pytest.raises(ArmError, match="red button"):
+            following.enable()
+        following.close()
+    following.open()
+    following.release()
+    following.close()
+    following = Piper(config)
+    following.open()
+    assert not following.stopped
+    following.close()
+
+
+def test_a_stop_is_latched_also_before_the_bus_is_open_and_by_nobody_who_has_it_not(
+        arm: Piper, config: PiperConfig) -> None:
+    other = Piper(config)
+    other.stop("pressed early")
+    assert other.stopped == "pressed early"
+    assert not list(config.lock_folder.glob("*.stopped"))
+    arm.close()
+    other.open()
+    other.close()
+    assert len(list(config.lock_folder.glob("*.stopped"))) == 1
+
+
+def test_a_latch_that_cannot_be_kept_or_lifted_says_so(tmp_path: Path,
+                                                       caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "x.stopped").mkdir()
+    latch = StopLatch(tmp_path / "x.stopped")
+    latch.latch("red button")
+    assert "red button" in caplog.text and "would not outlive" in caplog.text
+    assert latch.read(), "when in doubt it is stopped"
+    with pytest.raises(ArmError, match=r"x\.stopped.*remove that file"):
+        latch.lift()
+
+
+@pytest.mark.parametrize("change, words", [
+    ({"mode": 2}, "teaching mode; press its button"),
+    ({"status": 0x0B}, "it records teaching"), ({"status": 0x0C}, "it replays teaching"),
+    ({"status": 0x0D}, "teaching is paused"), ({"status": 1}, r"support the arm.*poco arm reset"),
+    ({"foreign": [[0x155, [0] * 8]]}, "commands the arm")])
+@pytest.mark.parametrize("powered", [False, True])
+def test_an_arm_that_somebody_else_has_is_sent_nothing(
+        arm: Piper, emulator: EmulatedPiper, change: dict, words: str, powered: bool) -> None:
+    if powered:
+        arm.enable()
+    emulator.ask(**change)
+    wait_until(lambda: bool(codes(arm.read()) - {"not_enabled"}))
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match=words):
+        arm.enable()
+    for send in (arm.hold, lambda: arm.command(ArmCommand(HOME, 0.03))):
+        with pytest.raises(ArmError, match=words):
+            send()
+    arm.stop("red button")
+    assert emulator.ask()["received"] == before
+
+
+def test_a_person_who_takes_the_arm_while_it_is_enabled_is_left_alone(
+        config: PiperConfig, emulator: EmulatedPiper) -> None:
+    emulator.ask(refuse_power=True)
+    arm = Piper(config)
+    arm.open()
+    refusal: list[ArmError] = []
+
+    def enable() -> None:
+        try:
+            arm.enable()
+        except ArmError as error:
+            refusal.append(error)
+
+    thread = threading.Thread(target=enable)
+    thread.start()
+    wait_until(lambda: str(0x471) in emulator.ask()["received"])
+    emulator.ask(mode=2, refuse_power=False, enabled=True)
+    thread.join(5)
+    assert "teaching mode" in str(refusal[0])
+    received = emulator.ask()["received"]
+    assert not {str(0x151), str(0x155), str(0x159)} & set(received) and emulator.ask()["mode"] == 2
+    arm.close()
+
+
+def test_a_reset_lifts_the_arms_own_emergency_stop_and_cuts_the_power(
         arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
     emulator.ask(status=1)
     wait_until(lambda: "arm_status" in codes(arm.read()))
-    with pytest.raises(ArmError, match="Support the arm"):
-        arm.enable()
-    assert emulator.ask()["resets"] == 0
+    arm.reset(CONFIRMATION)
+    wait_until(lambda: codes(arm.read()) == {"not_enabled"})
+    arm.enable()
+    assert not arm.read().faults
 
 
 def test_closing_leaves_the_motors_powered_and_no_thread(
@@ -261,6 +367,63 @@ def test_commands_of_somebody_else_on_the_bus_are_a_fault(
         arm.enable()
     emulator.ask(foreign=[])
     wait_until(lambda: not arm.read().faults)
+
+
+LISTENING = """
+receive list 'rx_all':
+  device   can_id   can_mask      function          userdata       matches  ident
+   any     000    00000000  00000000b7d93bb2  000000005c2f1b6e        12  raw
+   can0    000    00000000  00000000b7d93bb2  00000000d1d3a4fb    913370  raw
+   can0    000    00000000  00000000b7d93bb2  0000000086c26ac9    913370  raw
+   can0    000    00000000  000000001b8c2f41  00000000aa51be27         7  gw
+   can1    000    00000000  00000000b7d93bb2  0000000019f0ee31         0  raw
+  (vcan0: no entry)
+"""
+
+
+@pytest.mark.parametrize("channel, filtered, receivers", [
+    ("can0", "", 3), ("can1", "", 2), ("vcan0", "", 1),
+    ("can0", "   can0     2a5    c00007ff  00000000b7d93bb2  0000000033aa8c4d    2  raw\n", 4),
+    ("can0", "   can0  80000155  dfffffff  00000000b7d93bb2  0000000033aa8c4d    2  raw\n", 4)])
+def test_the_kernels_list_of_receivers_is_read(
+        tmp_path: Path, channel: str, filtered: str, receivers: int) -> None:
+    (tmp_path / "rcvlist_all").write_text(LISTENING)
+    (tmp_path / "rcvlist_sff").write_text(f"\nreceive list 'rx_sff':\n{filtered}")
+    errors = LISTENING.replace("000    00000000", "000    1fffffff")
+    (tmp_path / "rcvlist_err").write_text(errors)
+    assert raw_receivers(channel, tmp_path) == receivers
+    assert raw_receivers(channel, tmp_path / "no CAN here") == 0
+
+
+def test_a_program_of_this_computer_that_nobody_can_hear_is_found_by_its_socket(
+        config: PiperConfig, emulator: EmulatedPiper, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    receivers = tmp_path / "rcvlist_all"
+    head, *lines = LISTENING.partition("   any")[0], *(
+        line for line in LISTENING.splitlines(keepends=True) if "raw" in line)
+
+    def listed(count: int) -> None:
+        receivers.write_text(head + "".join(lines[1:2] * count))
+
+    monkeypatch.setattr("poco_ros.robot.piper.PiperLink", partial(
+        PiperLink, receivers=lambda channel: raw_receivers("can0", tmp_path)))
+    arm = Piper(config)
+    listed(1)
+    with pytest.raises(ArmError, match=r"another program of this computer.*lsof"):
+        arm.open()
+    listed(0)
+    arm.open()
+    listed(2)  # its own two
+    arm.enable()
+    listed(4)  # and those of a script with piper_sdk
+    wait_until(lambda: "other_controller" in codes(arm.read()))
+    before = emulator.ask()["received"]
+    with pytest.raises(ArmError, match="another program of this computer"):
+        arm.hold()
+    assert emulator.ask()["received"] == before
+    listed(2)
+    wait_until(lambda: not arm.read().faults)
+    arm.close()
 
 
 def test_own_frames_that_the_bus_gives_back_are_not_somebody_else(

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,7 @@ from poco_msgs.msg import ActionChunk, ExecutedAction, Features, Reward
 from poco_msgs.srv import Reset
 from rclpy.qos import DurabilityPolicy, ReliabilityPolicy
 from sensor_msgs.msg import JointState
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from poco_ros.bringup.robot import RealFinetuneArguments, real_finetune, resolve_finetune
@@ -60,6 +62,7 @@ class Driver(Onlooker):
             convert.executed_of(m)), names.TICK_QOS)
         # A reset asks for somebody who hears the rewards.
         self.loop.subscribe(Reward, names.REWARD, lambda m: None, names.TICK_QOS)
+        self.ready = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
         self.reset = self.loop.client(Reset, names.RESET)
         self.stop = self.loop.client(SetBool, names.STOP)
         self._number = 0
@@ -72,6 +75,7 @@ class Driver(Onlooker):
 
         def begun() -> bool:
             if not answers or not answers[-1].success:
+                self.ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns())))
                 answers.append(self.ask(self.reset, Reset.Request(episode_id=name, seed=1)))
             return answers[-1].success
 

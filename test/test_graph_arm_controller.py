@@ -99,6 +99,7 @@ def test_it_brings_itself_up_powers_the_arm_and_moves_nothing(
 def test_a_reset_is_answered_when_the_arm_is_home_and_only_the_newest_is(
         cell: Cell, driver: ArmDriver) -> None:
     answers: list[tuple[str, Reset.Response]] = []
+    driver.ready()
     for name in ("first", "first", "second"):
         driver.resets.call(Reset.Request(episode_id=name),
                            lambda answer, name=name: answers.append((name, answer)))
@@ -242,6 +243,10 @@ def test_a_fault_that_is_still_there_refuses_the_reset(cell: Cell, driver: ArmDr
     answer = driver.reset("too early")
     assert not answer.success and "joint2" in answer.message
     ask(cell, "/fault/clear")
+    resting = truth(cell)
+    answer = driver.reset("by itself", ready=False)
+    assert not answer.success and "press ready" in answer.message
+    np.testing.assert_allclose(truth(cell), resting, atol=0.01)
     driver.begin()
 
 
@@ -361,8 +366,25 @@ def test_killed_while_it_moves_the_arm_holds_and_restarted_it_moves_nothing(
     send(driver, name, 2, actions(0, 0.5, 100))
     driver.ticks(4)
     assert not driver.executed, "the episode is over"
+    answer = driver.reset("of a rollout that knows nothing of it", ready=False)
+    assert not answer.success and "press ready" in answer.message
     np.testing.assert_allclose(truth(cell), resting, atol=0.01)
     run(driver, driver.begin(), 1, actions(0, 0.1), 3)
+
+
+def test_killed_while_it_is_stopped_it_is_stopped_when_restarted(
+        graph: Graph, driver: ArmDriver) -> None:
+    driver.begin()
+    assert driver.stop(True).success
+    graph.nodes[NODE].kill()
+    since, count = driver.reports(NODE), len(driver.joints)
+    graph.nodes[NODE].start()
+    driver.wait(lambda: len(driver.joints) > count and driver.says(
+        NODE, "release it with service stop", since), "it measures, and says so")
+    assert driver.figure("mode") == "stopped"
+    assert not driver.reset("while stopped").success
+    assert driver.stop(False).success
+    driver.begin()
 
 
 # -- clocks and settings -----------------------------------------------------------------------
@@ -451,6 +473,7 @@ def test_without_the_operators_heartbeat_it_stops(
         return condition()
 
     answers: list[Reset.Response] = []
+    driver.ready()
     driver.resets.call(Reset.Request(episode_id="with an operator"), answers.append)
     driver.wait(lambda: beaten(lambda: bool(answers)), "the answer")
     assert answers[0].success

@@ -65,7 +65,8 @@ class PocoCellBus(can.BusABC):
             receive_own_messages: also hear what this connection sends.
             local_loopback: other connections of this process hear what it sends; False as with
                 SocketCAN, but what other processes hear is not affected: each stands for a
-                computer of its own on the bus.
+                computer of its own on the bus. Here this bus is kinder than a kernel, which keeps
+                such frames from every program of the same computer.
             kwargs: settings of other interfaces, such as ``bitrate``; they mean nothing here.
 
         Raises:

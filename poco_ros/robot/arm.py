@@ -28,7 +28,8 @@ class ArmFault:
     detail: str
     """What is wrong, and what to do, in words."""
     mute: bool = False
-    """Nothing may be sent while it lasts: nobody listens, or another controller commands."""
+    """Nothing may be sent while it lasts: nobody listens, or a person or another controller has
+    the arm."""
     clears: bool = False
     """:meth:`Arm.enable` may lift it: a motor without power, an error that is latched."""
 
@@ -109,8 +110,8 @@ class Arm(ABC):
         It returns when all motors are on and the arm obeys.
 
         Raises:
-            ArmError: they do not come on, the arm is in a state that forbids it, it is stopped, or
-                another controller commands it.
+            ArmError: they do not come on, it is stopped, or the arm has a mute fault other than
+                motors without power; then nothing is sent.
         """
 
     @abstractmethod
@@ -128,24 +129,33 @@ class Arm(ABC):
         """Ask for a pose; returns at once.
 
         Raises:
-            ArmError: not open, stopped, or the command could not be sent.
+            ArmError: not open, stopped, a mute fault, or the command could not be sent.
             DataError: a joint is missing, a value is not finite, or beyond the arm's own limits.
         """
 
     @abstractmethod
     def hold(self) -> ArmCommand:
-        """Command the measured joints (the gripper keeps its grip); return what was commanded."""
+        """Command the measured joints (the gripper keeps its grip); return what was commanded.
+
+        Raises:
+            ArmError: not open, a mute fault, or the command could not be sent.
+        """
 
     @abstractmethod
     def stop(self, reason: str) -> None:
         """Hold the measured pose and latch: commands are refused until :meth:`release`.
 
-        It may be called from any thread and at any time; it never raises because of the bus.
+        The latch outlives the process. It may be called from any thread and at any time; it never
+        raises because of the bus.
         """
 
     @abstractmethod
     def release(self) -> None:
-        """Lift the latch of :meth:`stop`; nothing moves."""
+        """Lift the latch of :meth:`stop`; nothing moves.
+
+        Raises:
+            ArmError: it cannot be lifted; the arm stays stopped.
+        """
 
     @property
     @abstractmethod

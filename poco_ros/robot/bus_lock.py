@@ -18,7 +18,8 @@ class BusLock:
         # /dev/ttyACM0 and /dev/serial/by-id/... may be the same adapter.
         where = str(Path(channel).resolve()) if channel.startswith("/") else channel
         name = re.sub(r"[^A-Za-z0-9_.-]+", "_", f"{interface}-{where}")
-        self._path = folder / f"{name}.lock"
+        self.path = folder / f"{name}.lock"
+        """The file that is locked."""
         self._descriptor = -1
 
     def take(self) -> None:
@@ -28,10 +29,10 @@ class BusLock:
             ArmError: another process of this machine has it; its process id is named.
         """
         try:
-            self._path.parent.mkdir(mode=0o777, parents=True, exist_ok=True)
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            self.path.parent.mkdir(mode=0o777, parents=True, exist_ok=True)
+            descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         except OSError as error:
-            raise ArmError(f"{self._path}: the lock of bus {self._bus} cannot be made ({error});"
+            raise ArmError(f"{self.path}: the lock of bus {self._bus} cannot be made ({error});"
                            " set arm.lock_folder to a folder that can be written") from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -15,7 +15,8 @@ def _each(value: float) -> dict[str, float]:
     return dict.fromkeys(JOINT_NAMES, value)
 
 
-def _limits() -> dict[str, tuple[float, float]]:
+def arm_limits() -> dict[str, tuple[float, float]]:
+    """Return the arm's own joint limits by name [rad]: it refuses a pose beyond them."""
     return {name: (float(low), float(high))
             for name, low, high in zip(JOINT_NAMES, JOINT_LOWER, JOINT_UPPER, strict=True)}
 
@@ -55,10 +56,10 @@ class PiperConfig:
         choices=("refuse", "leader"))
     stop_mode: str = setting(
         "hold", "a stop holds the measured pose under power; emergency also sends the arm's own "
-        "emergency stop, which only a reset lifts, and a reset lets the arm fall",
+        "emergency stop, which only 'poco arm reset' lifts, and a reset lets the arm fall",
         choices=("hold", "emergency"))
     lock_folder: Path = setting(Path("/tmp/poco_ros"), "where the bus is locked against a second "
-                                "controller on this machine")
+                                "controller on this machine, and where a latched stop is kept")
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ class SafetyConfig:
     """What the safety filter allows, at the receiver, whoever asks."""
 
     joint_limits: dict[str, tuple[float, float]] = setting(
-        _limits, "lowest and highest position of each joint; at most the arm's own", unit="rad")
+        arm_limits, "lowest and highest position of each joint; at most the arm's own", unit="rad")
     limit_margin: float = setting(0.01, "kept between those limits and any command", unit="rad",
                                   minimum=0.0, maximum=0.2)
     joint_step: dict[str, float] = setting(
@@ -125,15 +126,15 @@ class SafetyConfig:
         0.35, "the arm is blocked when a joint is so far from where it was asked to be",
         unit="rad", minimum=0.02)
     entry_tolerance: float = setting(
-        0.06, "on activation a joint may be so far outside its limits; it is led back in",
-        unit="rad", minimum=0.0, maximum=0.5)
+        0.06, "on activation a joint may be so far outside its limits; with the first motion it is"
+        " led back in", unit="rad", minimum=0.0, maximum=0.5)
     soft_start: float = setting(
         1.0, "after activation and recovery, steps grow to their full size within", unit="s",
         minimum=0.0, maximum=10.0)
     workspace: WorkspaceConfig = setting(WorkspaceConfig, "Cartesian bounds")
 
     def __post_init__(self) -> None:
-        widest = _limits()
+        widest = arm_limits()
         for name, (low, high) in self.joint_limits.items():
             if name in widest and (low < widest[name][0] - 1e-6 or high > widest[name][1] + 1e-6):
                 raise ConfigError(f"joint_limits: {name} [{low}, {high}] rad is wider than the"
@@ -181,7 +182,6 @@ class ControlConfig:
     realtime: bool = setting(
         True, "let the ticks go before ordinary programs, where root or the limit rtprio allows"
         " it; elsewhere they have ordinary priority, and the diagnostics say so")
-    home_on_activate: bool = setting(False, "go home when activated")
     heartbeat_timeout: float = setting(
         0.0, "stop when the operator's heartbeat is missing for so long; 0 = no heartbeat wanted",
         unit="s", minimum=0.0)

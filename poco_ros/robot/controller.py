@@ -62,6 +62,10 @@ class ArmController:
         self._changed = threading.Condition(self._lock)
         self._mode = Mode.INACTIVE
         self._reason = ""
+        self._activating = False
+        self.all_clear = False
+        """The operator was ready since the arm was last brought up, held or stopped: what follows
+        him may move it. Set by whoever hears him."""
         self._ramp: Ramp | None = None
         self._ramp_began = 0
         self._stamp = 0
@@ -76,8 +80,15 @@ class ArmController:
     # --- what people and nodes ask for --------------------------------------------------------
 
     def start(self) -> None:
-        """Begin to tick; measurements are published from now on."""
+        """Begin to tick; measurements are published from now on.
+
+        A stop that was latched by a process that has ended is latched here too.
+        """
         switch_threads_quickly()
+        if self.arm.stopped:
+            with self._lock:
+                self.filter.stop(self.arm.stopped)
+                self._become(Mode.STOPPED, self.arm.stopped)
         self.ticker.start()
 
     def close(self) -> None:
@@ -92,6 +103,17 @@ class ArmController:
             ArmError: the arm refuses, is faulty or outside its limits, or the stop is latched.
         """
         self._refuse_when_stopped()
+        self.filter.admit(self.arm.read())  # before the motors come on
+        with self._lock:
+            self._activating = True
+        try:
+            self._take_control()
+        finally:
+            with self._lock:
+                self._activating = False
+                self.filter.let_go()
+
+    def _take_control(self) -> None:
         self.arm.enable()
         state = self.arm.read()
         if state.faults:
@@ -103,11 +125,12 @@ class ArmController:
             self.arm.command(self.filter.enter(state))
             self._heartbeat_ns = time.monotonic_ns()
             self._become(Mode.ACTIVE, "")
-            if self.config.control.home_on_activate:
-                self.home()
 
     def deactivate(self) -> None:
-        """Give control up; the arm holds where it is. A latched stop stays latched."""
+        """Give control up; the arm holds where it is. A latched stop stays latched.
+
+        Nothing is sent to an arm that a person or another controller has.
+        """
         with self._lock:
             if self._mode in (Mode.INACTIVE, Mode.STOPPED):
                 return
@@ -116,7 +139,7 @@ class ArmController:
             try:
                 self.arm.hold()
             except ArmError as error:
-                logger.warning("deactivated, but the hold did not reach the arm: %s", error)
+                logger.warning("deactivated, and no hold was sent: %s", error)
 
     def ready(self) -> None:
         """The operator is ready: go on after a fault that is gone; without effect otherwise.
@@ -159,7 +182,11 @@ class ArmController:
             self._become(Mode.STOPPED, reason)
 
     def release(self) -> None:
-        """Lift the stop; :meth:`activate` is needed before anything moves."""
+        """Lift the stop; :meth:`activate` is needed before anything moves.
+
+        Raises:
+            ArmError: the latch cannot be lifted; the arm stays stopped.
+        """
         with self._lock:
             if self._mode is not Mode.STOPPED:
                 return
@@ -259,22 +286,19 @@ class ArmController:
         self._on_observation(state)
 
     def act(self) -> None:
-        """Command one tick's pose."""
+        """Command one tick's pose; while the arm is being activated, nothing."""
         executed = None
         with self._lock:
-            if self._mode in (Mode.INACTIVE, Mode.STOPPED):
-                if self._mode is Mode.STOPPED:
-                    executed = self._stopped_tick()
-            else:
+            if self._mode not in (Mode.INACTIVE, Mode.STOPPED):
                 self._watch_heartbeat()
-                state = self.arm.read()
-                executed = self._decide(state, time.monotonic_ns())
+            if self._mode is Mode.STOPPED:
+                executed = self._stopped_tick()
+            elif self._mode is not Mode.INACTIVE and not self._activating:
+                executed = self._decide(self.arm.read(), time.monotonic_ns())
         if executed is not None:
             self._on_executed(executed)
 
     def _decide(self, state: ArmState, now: int) -> Executed | None:
-        if self._mode is Mode.STOPPED:  # just now: the heartbeat is lost
-            return self._stopped_tick()
         played = None
         if self._mode is Mode.RAMPING:
             decision = self._ramp_on(state, now)
@@ -298,9 +322,7 @@ class ArmController:
         if not self._late_since:
             self._late_since = now
         self._late_chunks += 1
-        decision = self.filter.rest(state, now)  # looks at the arm; a fault counts for more
-        return decision if decision.fault else self.filter.hold(
-            state, "no chunk was there in time")
+        return self.filter.late(state, "no chunk was there in time")
 
     def _ramp_on(self, state: ArmState, now: int) -> Decision:
         assert self._ramp is not None
@@ -325,7 +347,7 @@ class ArmController:
             return decision
         try:
             self.arm.command(decision.command)
-        except ArmError as error:
+        except (ArmError, DataError) as error:
             self._gate.drop()
             self._become(Mode.STOPPED if self.arm.stopped else Mode.HOLDING, str(error))
             return self.filter.hold(state, str(error), decision.requested, fault=True)
@@ -363,6 +385,7 @@ class ArmController:
     def _become(self, mode: Mode, reason: str) -> None:
         if mode is not self._mode:
             logger.info("%s -> %s%s", self._mode.value, mode.value, reason and f": {reason}")
+            self.all_clear = self.all_clear and mode in (Mode.ACTIVE, Mode.RAMPING)
         self._mode, self._reason = mode, reason
         self._changed.notify_all()
 

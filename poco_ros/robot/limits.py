@@ -3,7 +3,8 @@
 A limit leads a requested pose back towards the pose that was commanded before. All limits keep
 one law: every value of the result lies between its value in ``previous`` and its value in the
 request. ``previous`` itself is allowed, and each of these limits is a box, so limits can be
-applied one after the other and none of them undoes another.
+applied one after the other and none of them undoes another. An arm that was held outside its
+ranges is led back into them, whatever is asked, and the limits that follow bound that motion too.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ class Limit(ABC):
 
         Args:
             requested: pose asked for, (J+1,), finite.
-            previous: pose commanded a tick before, (J+1,); it obeys all limits.
+            previous: pose commanded a tick before, (J+1,).
             elapsed: time since then [s].
             scale: share of the full step that is allowed now, more than 0 to 1 (soft start).
         """
@@ -44,7 +45,11 @@ class PositionLimit(Limit):
     def apply(self, requested: np.ndarray, previous: np.ndarray, elapsed: float,
               scale: float = 1.0) -> np.ndarray:
         """Cut every value to its range."""
-        return np.clip(requested, self.lower, self.upper)
+        return self.clip(requested)
+
+    def clip(self, pose: np.ndarray) -> np.ndarray:
+        """Return a pose (J+1,) with every value in its range."""
+        return np.clip(pose, self.lower, self.upper)
 
 
 class StepLimit(Limit):

@@ -18,6 +18,7 @@ from poco_ros.robot.piper_faults import find_faults
 from poco_ros.robot.piper_feedback import LeaderPose, Measurement
 from poco_ros.robot.piper_link import PiperLink
 from poco_ros.robot.piper_protocol import to_angle_units, to_length_units
+from poco_ros.robot.stop_latch import StopLatch
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +30,7 @@ _POSITION_SPEED = 0x00
 _GRIPPER_ENABLE, _GRIPPER_ENABLE_CLEAR = 0x01, 0x03
 _CLEAR, _KEEP = 0xAE, 0x7FFF  # clear latched errors; leave the acceleration as it is
 _ROUNDING = 1e-3  # rad
+_OVERHANG = 0.06  # an arm may rest so far beyond its own limits [rad]
 _FOREIGN_MEMORY = 1.0  # another controller counts as present for so long after a command [s]
 
 
@@ -40,6 +42,7 @@ class Piper(Arm):
     def __init__(self, config: PiperConfig) -> None:
         self.config = config
         self._lock = BusLock(config.lock_folder, config.interface, config.channel)
+        self._latch = StopLatch(self._lock.path.with_suffix(".stopped"))
         self._link: PiperLink | None = None
         self._stopped = ""
         self._gate = threading.RLock()
@@ -61,7 +64,11 @@ class Piper(Arm):
             link.close()
             self._lock.give_back()
             raise
-        self._link = link
+        with self._gate:
+            self._link = link
+            self._stopped = self._stopped or self._latch.read()
+            if self._stopped:
+                self._latch.latch(self._stopped)
         logger.info("Piper on %s", link.bus)
 
     def enable(self) -> None:
@@ -73,10 +80,8 @@ class Piper(Arm):
             self._listen_for_others(link)
         deadline = time.monotonic() + self.config.enable_timeout
         measured = self._fresh(link)
-        if measured.arm_status == can_id.EMERGENCY_STOPPED:
-            raise ArmError(f"the arm refuses: {can_id.ARM_STATUS[can_id.EMERGENCY_STOPPED]}."
-                           " Support the arm, then call reset by name")
-        if any(fault.clears and fault.code == "motor" for fault in self._faults(measured)):
+        self._refuse_when_mute(link, measured, powering=True)
+        if any(fault.clears and fault.code == "motor" for fault in self._faults(link, measured)):
             link.send(lambda sdk: sdk.JointConfig(_ALL_MOTORS, 0x00, 0x00, _KEEP, _CLEAR))
         opening = to_length_units(measured.gripper)
         torque = round(self.config.gripper_torque * 1000)
@@ -90,6 +95,7 @@ class Piper(Arm):
             link.send(lambda sdk: sdk.EnableArm(_ALL_MOTORS))
             time.sleep(0.05)
             measured = self._fresh(link)
+            self._refuse_when_mute(link, measured, powering=True)
         if follows:
             return  # the leader commands
         # The opening is the measured one: the SDK's default would close the gripper.
@@ -104,13 +110,7 @@ class Piper(Arm):
         measured = link.feedback.newest
         if measured is None:
             raise ArmError(f"bus {link.bus}: no measurement yet")
-        foreign = (self.config.other_controllers == "refuse"
-                   and time.monotonic() - link.foreign_at < _FOREIGN_MEMORY)
-        faults = self._faults(measured)
-        if foreign:
-            faults.append(ArmFault("other_controller", "somebody else commands the arm on bus"
-                                   f" {link.bus} (frame 0x{link.foreign_frame:X}); end it",
-                                   mute=True))
+        faults = self._faults(link, measured)
         if link.send_failures:
             faults.append(ArmFault("send_failed", f"frames cannot be sent on bus {link.bus}"))
         return ArmState(JOINT_NAMES, measured.positions, measured.gripper, measured.monotonic_ns,
@@ -137,10 +137,16 @@ class Piper(Arm):
         measured = link.feedback.newest
         if measured is None:
             raise ArmError(f"bus {link.bus}: no measurement yet, there is no pose to hold")
+        # An arm that rests a little outside its limits would refuse that very pose.
+        positions = np.clip(measured.positions, JOINT_LOWER, JOINT_UPPER)
+        beyond = np.abs(positions - measured.positions)
+        if beyond.max() > _OVERHANG:
+            raise ArmError(f"{JOINT_NAMES[int(np.argmax(beyond))]} is {beyond.max():.3f} rad"
+                           " beyond the arm's own limit, where it cannot be asked to stay; bring"
+                           " it inside by hand (teaching mode)")
         with self._gate:
             gripper = measured.gripper if self._gripper_target is None else self._gripper_target
-            # An arm that rests a little outside its limits would refuse that very pose.
-            command = ArmCommand(np.clip(measured.positions, JOINT_LOWER, JOINT_UPPER), gripper)
+            command = ArmCommand(positions, gripper)
             self._send_pose(link, command)
         return command
 
@@ -148,21 +154,18 @@ class Piper(Arm):
         """Hold the measured pose and latch (see the contract)."""
         with self._gate:
             self._stopped = self._stopped or reason or "stopped"
-            if self._link is None or self.config.other_controllers == "leader":
-                return
-            try:
-                if self.config.stop_mode == "emergency":
-                    self._link.send(lambda sdk: sdk.EmergencyStop(0x01))
-                if any(fault.mute for fault in self.read().faults):
-                    return  # nobody listens, or a person or another controller has the arm
-                for _ in range(3):  # a lost frame must not undo a stop
-                    self.hold()
-            except ArmError as error:
-                logger.error("stop (%s): the hold did not reach the arm: %s", reason, error)
+            link = self._link
+            if link is None:
+                return  # latched in this process; on disk as soon as the bus is ours
+            if self.config.other_controllers != "leader":
+                self._stop_moving(link, reason)
+            self._latch.latch(self._stopped)
 
     def release(self) -> None:
-        """Lift the latch of :meth:`stop`; nothing moves."""
+        """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
+            if self._link is not None:
+                self._latch.lift()
             self._stopped = ""
 
     @property
@@ -209,6 +212,17 @@ class Piper(Arm):
                 "torn_measurements": str(link.feedback.torn),
                 "reconnections": str(link.reconnections)}
 
+    def _stop_moving(self, link: PiperLink, reason: str) -> None:
+        try:
+            if self.config.stop_mode == "emergency":
+                link.send(lambda sdk: sdk.EmergencyStop(0x01))
+            if any(fault.mute for fault in self.read().faults):
+                return  # nobody listens, or a person or another controller has the arm
+            for _ in range(3):  # a lost frame must not undo a stop
+                self.hold()
+        except ArmError as error:
+            logger.error("stop (%s): the hold did not reach the arm: %s", reason, error)
+
     def _open_link(self) -> PiperLink:
         if self._link is None:
             raise ArmError("the arm is not open")
@@ -247,15 +261,30 @@ class Piper(Arm):
             raise ArmError(f"bus {link.bus} is silent; is the arm powered and its cable in?")
         return measured
 
-    def _faults(self, measured: Measurement) -> list[ArmFault]:
+    def _faults(self, link: PiperLink, measured: Measurement) -> list[ArmFault]:
+        faults = []
+        if self.config.other_controllers == "refuse":
+            if time.monotonic() - link.foreign_at < _FOREIGN_MEMORY:
+                faults.append(ArmFault(
+                    "other_controller", f"somebody else commands the arm on bus {link.bus} (frame"
+                    f" 0x{link.foreign_frame:X}); end it", mute=True))
+            elif link.strangers:
+                faults.append(ArmFault("other_controller", link.about_strangers, mute=True))
         age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
-        return find_faults(measured, age, self.config.silence_timeout)
+        return faults + find_faults(measured, age, self.config.silence_timeout)
+
+    def _refuse_when_mute(self, link: PiperLink, measured: Measurement,
+                          powering: bool = False) -> None:
+        """Raise ArmError when nothing may be sent; motors without power may be powered."""
+        for fault in self._faults(link, measured):
+            if fault.mute and not (powering and fault.code == "not_enabled"):
+                raise ArmError(f"nothing is sent to the arm: {fault}")
 
     def _await_control(self, link: PiperLink, deadline: float) -> None:
         """Wait until the arm obeys the bus and what enabling lifts is lifted."""
         while True:
             measured = self._fresh(link)
-            left = [fault for fault in self._faults(measured) if fault.clears]
+            left = [fault for fault in self._faults(link, measured) if fault.clears]
             if measured.control_mode == can_id.CAN_CONTROL and not left:
                 return
             if time.monotonic() > deadline:
@@ -268,6 +297,9 @@ class Piper(Arm):
             self.hold()
 
     def _send_pose(self, link: PiperLink, command: ArmCommand) -> None:
+        measured = link.feedback.newest
+        if measured is not None:
+            self._refuse_when_mute(link, measured)
         joints = [to_angle_units(float(angle)) for angle in command.positions]
         opening = to_length_units(float(np.clip(command.gripper, 0.0, None)))
         torque = round(self.config.gripper_torque * 1000)

@@ -27,23 +27,24 @@ def find_faults(measured: Measurement, age: float, silence_timeout: float) -> li
 
 def _status_faults(measured: Measurement) -> list[ArmFault]:
     faults = []
-    if measured.arm_status == can_id.RECORDS_TEACHING:  # what its button begins
-        faults.append(ArmFault("teaching", f"the arm reports {measured.arm_status}:"
-                               f" {can_id.ARM_STATUS[measured.arm_status]}", mute=True))
-    elif measured.arm_status:
-        words = can_id.ARM_STATUS.get(measured.arm_status, "unknown")
-        faults.append(ArmFault("arm_status", f"the arm reports {measured.arm_status}: {words}",
-                               clears=measured.arm_status in can_id.CLEARED_STATUS))
+    status = measured.arm_status
+    led = status in can_id.LED_STATUS
+    if status and not led:
+        words = can_id.ARM_STATUS.get(status, "unknown")
+        faults.append(ArmFault("arm_status", f"the arm reports {status}: {words}",
+                               mute=status in can_id.DEAF_STATUS,
+                               clears=status in can_id.CLEARED_STATUS))
     for index, name in enumerate(JOINT_NAMES):
         if measured.error_bits & 1 << index:
             faults.append(ArmFault("joint_communication", f"{name} does not communicate"))
         if measured.error_bits & 1 << (8 + index):
             faults.append(ArmFault("joint_limit", f"{name} is beyond the arm's own limit",
                                    clears=True))
-    if measured.control_mode == can_id.TEACHING:
+    if led or measured.control_mode == can_id.TEACHING:
         # Commands would end teaching; whoever guides the arm by hand must be left alone.
-        faults.append(ArmFault("teaching", "the arm is in teaching mode; press its button to leave"
-                               " it", mute=True))
+        doing = f" ({can_id.ARM_STATUS[status]})" if led else ""
+        faults.append(ArmFault("teaching", f"the arm is in teaching mode{doing}; press its button"
+                               " to leave it", mute=True))
     return faults
 
 

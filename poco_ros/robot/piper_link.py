@@ -30,6 +30,7 @@ from piper_sdk import C_PiperInterface_V2, LogLevel
 
 from poco_ros.robot import piper_protocol as can_id
 from poco_ros.robot.arm import ArmError
+from poco_ros.robot.can_receivers import raw_receivers
 from poco_ros.robot.config import PiperConfig
 from poco_ros.robot.piper_feedback import PiperFeedback
 
@@ -38,6 +39,8 @@ logger = logging.getLogger(__name__)
 _numbers = itertools.count()
 _environment = threading.Lock()
 _ECHO_TIME = 1.0  # an own frame that comes back within this time is an echo [s]
+_BUSES = 2  # the SDK opens one to receive and one to send; both receive
+_LOOK_PERIOD = 1.0  # between two looks for other programs on the interface [s]
 
 
 class _Interface(C_PiperInterface_V2):
@@ -69,8 +72,14 @@ def _bus_options(options: dict[str, Any]) -> Iterator[None]:
 class PiperLink:
     """Frames to and from one Piper; a lost bus is opened again by itself."""
 
-    def __init__(self, config: PiperConfig) -> None:
+    def __init__(self, config: PiperConfig,
+                 receivers: Callable[[str], int] | None = None) -> None:
+        """Take the settings, and what counts the receivers on the channel (the kernel, for
+        SocketCAN; on other interfaces nobody does)."""
         self._config = config
+        self._receivers = receivers
+        if receivers is None and config.interface == "socketcan":
+            self._receivers = raw_receivers
         self._sdk = _Interface(f"poco_ros-{next(_numbers)}", judge_flag=False,
                                can_auto_init=False, logger_level=LogLevel.SILENT)
         logging.getLogger("can").setLevel(logging.WARNING)  # the SDK has silenced it
@@ -90,6 +99,9 @@ class PiperLink:
         """Identifier of the newest command frame of another controller, 0 = none."""
         self.foreign_at = float("-inf")
         """When it came, monotonic clock [s]."""
+        self.strangers = 0
+        """Receivers of other programs of this computer on the channel."""
+        self._look_at = 0.0
 
     @property
     def bus(self) -> str:
@@ -111,8 +123,11 @@ class PiperLink:
         """Open the bus and begin to read.
 
         Raises:
-            ArmError: the bus cannot be opened.
+            ArmError: the bus cannot be opened, or another program of this computer has it open.
         """
+        self._look_for_strangers(own=0)
+        if self.strangers:
+            raise ArmError(self.about_strangers)
         self._connect()
         self._ending.clear()
         self._thread = threading.Thread(target=self._read, name="piper_reader", daemon=True)
@@ -162,6 +177,20 @@ class PiperLink:
             self.send_failures = 0
             self._connected = True
 
+    def _look_for_strangers(self, own: int) -> None:
+        """Count the receivers beside the ``own`` ones of this link, which do not change meanwhile.
+        """
+        self._look_at = time.monotonic() + _LOOK_PERIOD
+        if self._receivers is not None and self._config.other_controllers == "refuse":
+            self.strangers = max(self._receivers(self._config.channel) - own, 0)
+
+    @property
+    def about_strangers(self) -> str:
+        """What to do about other programs, in words."""
+        return (f"bus {self.bus}: another program of this computer has it open, and what it sends"
+                " may be heard by the arm alone; end it (candump counts too; sudo lsof | grep"
+                " CAN_RAW names it)")
+
     def _no_bus(self) -> str:
         hint = (f"try: sudo ip link set {self._config.channel} up type can bitrate"
                 f" {self._config.bitrate}" if self._config.interface == "socketcan"
@@ -202,6 +231,8 @@ class PiperLink:
         while not self._ending.is_set():
             bus = self._sdk.GetCanBus()
             status = bus.ReadCanMessage()
+            if time.monotonic() >= self._look_at:
+                self._look_for_strangers(own=_BUSES)
             if status == bus.CAN_STATUS.READ_CAN_MSG_OK:
                 continue
             # A second without any frame, or the bus is gone. Opening it again harms neither.

@@ -23,17 +23,21 @@ CAN_CONTROL = 0x01
 TEACHING = 0x02
 
 ARM_STATUS = {
-    0x01: "its emergency stop is active; only a reset lifts it, and a reset lets the arm fall",
+    0x01: "its emergency stop is active; support the arm, then run 'poco arm reset', which alone"
+          " lifts it and lets the arm fall",
     0x02: "it finds no solution for the pose", 0x03: "it is at a singular point",
     0x04: "a target angle exceeds its limit", 0x05: "a joint does not communicate",
     0x06: "the brake of a joint is not released", 0x07: "it has collided",
     0x08: "it was dragged too fast", 0x09: "a joint is in error", 0x0A: "another error",
-    0x0B: "it records teaching", 0x0C: "it replays teaching", 0x0D: "teaching is paused",
+    0x0B: "it records teaching", 0x0C: "it replays teaching; end that with its button",
+    0x0D: "teaching is paused",
     0x0E: "its controller is too hot", 0x0F: "its brake resistor is too hot",
 }
 """Meanings of the status byte that are not 0 (normal)."""
-EMERGENCY_STOPPED = 0x01
-RECORDS_TEACHING = 0x0B
+LED_STATUS = frozenset({0x0B, 0x0D})
+"""Those in which a person leads the arm by hand."""
+DEAF_STATUS = frozenset({0x01, 0x0C})
+"""Those in which it is not for a program to command it."""
 CLEARED_STATUS = frozenset({0x02, 0x03, 0x04, 0x07, 0x09})
 """Those that a new, possible target or the clearing of the motors' errors lifts."""
 

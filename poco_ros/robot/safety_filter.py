@@ -7,7 +7,7 @@ does not follow, a latched stop, all end in the measured pose being held.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,12 +15,23 @@ import numpy as np
 from poco_ros.core.joining import TickStatus
 from poco_ros.robot.actions import ActionMapping
 from poco_ros.robot.arm import ArmCommand, ArmError, ArmState
-from poco_ros.robot.config import ActionConfig, SafetyConfig
+from poco_ros.robot.config import ActionConfig, SafetyConfig, arm_limits
 from poco_ros.robot.joints import in_order
+from poco_ros.robot.kinematics import GRIPPER_STROKE
 from poco_ros.robot.limits import Limit, PositionLimit, StepLimit, VelocityLimit
 from poco_ros.robot.workspace_limit import WorkspaceLimit
 
 _FIRST_SHARE = 0.1  # of a full step, at the beginning of a soft start
+
+
+def _ranges(joints: Mapping[str, tuple[float, float]], gripper: tuple[float, float],
+            joint_names: Sequence[str], margin: float = 0.0) -> PositionLimit:
+    """Return ranges by name [rad], less a margin at both ends, and the gripper's [m], as a limit.
+    """
+    lower, upper = (in_order({name: pair[side] for name, pair in joints.items()}, joint_names,
+                             "joint_limits") for side in (0, 1))
+    return PositionLimit(np.append(lower + margin, gripper[0]), np.append(upper - margin,
+                                                                          gripper[1]))
 
 
 Verdict = TickStatus
@@ -59,12 +70,9 @@ class SafetyFilter:
         self.mapping = ActionMapping(actions, joint_names)
         self._config = safety
         self._period = period
-        bounds = {side: {name: pair[side] for name, pair in safety.joint_limits.items()}
-                  for side in (0, 1)}
-        lower = in_order(bounds[0], joint_names, "joint_limits") + safety.limit_margin
-        upper = in_order(bounds[1], joint_names, "joint_limits") - safety.limit_margin
-        self._positions = PositionLimit(np.append(lower, safety.gripper_range[0]),
-                                        np.append(upper, safety.gripper_range[1]))
+        self._positions = _ranges(safety.joint_limits, safety.gripper_range, joint_names,
+                                  safety.limit_margin)
+        self._reach = _ranges(arm_limits(), (0.0, GRIPPER_STROKE), joint_names)
         step = in_order(safety.joint_step, joint_names, "joint_step")
         velocity = in_order(safety.joint_velocity, joint_names, "joint_velocity")
         self.limits: tuple[Limit, ...] = (
@@ -80,9 +88,19 @@ class SafetyFilter:
     def enter(self, state: ArmState) -> ArmCommand:
         """Begin at the measured pose, with a soft start; return the pose to command.
 
+        Joints that are a little outside their limits stay there until something is asked of the
+        arm; then they are led back in, by no more than a step a tick.
+
         Raises:
             ArmError: a joint is further outside its limits than the entry tolerance.
         """
+        self.admit(state)
+        self._entered_ns = self._commanded_ns = state.monotonic_ns
+        self.pose, self._holding = None, False
+        return self._pose_here(state)
+
+    def admit(self, state: ArmState) -> None:
+        """Raise ArmError when a joint is further outside its limits than the entry tolerance."""
         excess = np.maximum(self._positions.lower[:-1] - state.positions,
                             state.positions - self._positions.upper[:-1])
         worst = int(np.argmax(excess))
@@ -92,9 +110,6 @@ class SafetyFilter:
                 f"{state.joint_names[worst]} is at {state.positions[worst]:.3f} rad, outside its"
                 f" limits [{low:.3f}, {high:.3f}] rad; bring the arm inside by hand (teach mode)"
                 " or widen joint_limits")
-        self._entered_ns = self._commanded_ns = state.monotonic_ns
-        self.pose, self._holding = None, False
-        return self._pose_here(state)
 
     def act(self, action: np.ndarray, observed_ns: int, state: ArmState, now_ns: int) -> Decision:
         """Decide on an action of a chunk.
@@ -142,13 +157,14 @@ class SafetyFilter:
              fault: bool = False) -> Decision:
         """Hold the measured pose, which is taken once and then kept, so that nothing creeps.
 
+        It is held also outside the limits: those lead motion, and to hold is to move nowhere.
         While nothing may be sent (a silent bus, motors without power) the arm may be moved by
-        others; the pose is taken afresh when that is over. The gripper keeps what it was
-        commanded: it does not let go of what it holds.
+        others; the pose is taken afresh when that is over, and when something has driven the arm
+        away from it. The gripper keeps what it was commanded: it does not let go of what it holds.
         """
         before = self.pose if self.pose is not None else state.as_command()
         mute = any(fault.mute for fault in state.faults)
-        if mute or not self._holding:
+        if mute or not self._holding or self._error(state).max() > self._config.following_error:
             self._pose_here(state)
             self._holding = not mute
         pose = self._before()
@@ -159,6 +175,16 @@ class SafetyFilter:
             return Decision(pose, asked, executed, Verdict.STOPPED, self.stop_reason,
                             fault)
         return Decision(pose, asked, executed, Verdict.HELD, reason, fault)
+
+    def late(self, state: ArmState, reason: str) -> Decision:
+        """Hold for this tick, since an action is due and there is none; a fault counts for more.
+        """
+        refused = self._refused(state)
+        return self.hold(state, reason) if refused is None else refused
+
+    def let_go(self) -> None:
+        """Forget the held pose: somebody else had the arm, and the next hold measures afresh."""
+        self._holding = False
 
     def stop(self, reason: str) -> None:
         """Latch: every decision is STOPPED until :meth:`release`."""
@@ -189,14 +215,16 @@ class SafetyFilter:
 
     def _blocked(self, state: ArmState) -> str:
         """Return how far the arm is from where it was asked to be, empty when it follows."""
-        if self._holding:
-            return ""  # the held pose was measured
-        error = np.abs(self._before().positions - state.positions)
+        error = self._error(state)
         worst = int(np.argmax(error))
         if error[worst] > self._config.following_error:
             return (f"{self.joint_names[worst]} is {error[worst]:.3f} rad from where it was asked"
                     " to be: something blocks the arm or drives it away")
         return ""
+
+    def _error(self, state: ArmState) -> np.ndarray:
+        """Return how far each joint is from the pose commanded last, (J,) [rad]."""
+        return np.abs(self._before().positions - state.positions)
 
     def _execute(self, wanted: ArmCommand, before: ArmCommand, asked: np.ndarray,
                  now_ns: int) -> Decision:
@@ -221,13 +249,19 @@ class SafetyFilter:
         return Decision(self.pose, asked, executed, Verdict.LIMITED, ", ".join(bitten) + soft)
 
     def _pose_here(self, state: ArmState) -> ArmCommand:
-        """Take the measured joints, within their limits, as the pose that was commanded last."""
+        """Take the measured joints as the pose that was commanded last.
+
+        An arm refuses a pose beyond its own limits. One that rests a little beyond them is asked
+        for the limit; one that is further beyond is asked for what it refuses, and stays.
+        """
         gripper = state.gripper if self.pose is None else self.pose.gripper
         vector = np.append(state.positions, gripper)
         if not np.isfinite(vector).all():
             return self._before()
-        self.pose = ArmCommand.from_vector(
-            np.clip(vector, self._positions.lower, self._positions.upper))
+        here = self._reach.clip(vector)
+        if np.abs(here - vector)[:-1].max() > self._config.entry_tolerance:
+            here[:-1] = state.positions
+        self.pose = ArmCommand.from_vector(here)
         return self.pose
 
     def _before(self) -> ArmCommand:

@@ -72,6 +72,7 @@ class ArmControllerNode(HardwareNode):
         self._counted_at, self._counted_ticks = time.monotonic(), 0
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self._on_chunk, names.CHUNK_QOS)
         self.loop.subscribe(EpisodeStatus, names.EPISODE, self._on_episode, names.STATUS_QOS)
+        self.loop.subscribe(Header, names.OPERATOR_READY, self._on_ready, names.OPERATOR_QOS)
         self.loop.subscribe(Header, names.OPERATOR_HEARTBEAT,
                             lambda _: self.controller.heartbeat(), names.OPERATOR_QOS,
                             wakes=False)
@@ -96,6 +97,7 @@ class ArmControllerNode(HardwareNode):
 
     def engage(self) -> None:
         """Power the arm and hold it where it is; one that a person leads is left alone."""
+        self.controller.all_clear = False  # nobody knows how the arm came here
         if not self.teaching:
             self.controller.activate()
 
@@ -203,12 +205,21 @@ class ArmControllerNode(HardwareNode):
 
     def _on_stop(self, request: SetBool.Request, reply: Reply) -> None:
         if not request.data:
-            self.controller.release()
+            try:
+                self.controller.release()
+            except ArmError as error:
+                reply(SetBool.Response(success=False, message=str(error)))
+                return
             reply(SetBool.Response(success=True, message="released; the arm moves after the next"
-                                   " reset"))
+                                   " ready"))
             return
         self.controller.stop("service stop")
         reply(SetBool.Response(success=True, message="stopped, until stop with data false"))
+
+    def _on_ready(self, _: Header) -> None:
+        """Let what is asked for from now on move the arm, if it was active by then."""
+        if self.state == "active":
+            self.controller.all_clear = True
 
     def _on_reset(self, request: Reset.Request, reply: Reply) -> None:
         why = ""

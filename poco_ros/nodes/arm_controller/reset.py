@@ -15,18 +15,25 @@ from poco_ros.robot.controller import ArmController
 from poco_ros.ros import convert
 from poco_ros.ros.fast_loop import Reply
 
+GRACE = 0.5
+"""A reset waits so long for the *ready* that it came with: it may overtake it [s]."""
+
 
 @dataclass
 class _Request:
     episode_id: str
     reply: Reply
+    expires: float
+    """Until when the operator's word may come, monotonic clock [s]."""
 
 
 class ResetDesk:
     """Takes requests for an episode and answers the newest when the arm is home.
 
-    A request comes only after the operator was ready, so it is his word that all is clear: an arm
-    that holds because of a fault goes on, one that was stopped and released is powered again.
+    The operator's *ready* is his word that all is clear. A request that follows it lets an arm go
+    on that holds because of a fault, and powers one that was stopped and released. Since the arm
+    was brought up, held or stopped there must have been one, or the request is refused: whoever
+    sends it may not know what has happened to the arm.
     """
 
     def __init__(self, controller: ArmController, power: Callable[[], Future[None]],
@@ -46,7 +53,7 @@ class ResetDesk:
         """Take a request; one that still waits is forgotten, the way that it has gone counts."""
         if self._request is None:
             self._powered = self._homing = False
-        self._request = _Request(episode_id, reply)
+        self._request = _Request(episode_id, reply, time.monotonic() + GRACE)
         self.update()
 
     def update(self) -> None:
@@ -62,17 +69,21 @@ class ResetDesk:
             except PocoError as error:
                 self.refuse(str(error))
                 return
-        self._go_on(self._controller.mode)
+        self._go_on(self._request, self._controller.mode)
 
-    def _go_on(self, mode: Mode) -> None:
+    def _go_on(self, request: _Request, mode: Mode) -> None:
         controller = self._controller
-        if mode is Mode.RAMPING:
+        if mode is Mode.RAMPING and controller.all_clear:
             self._homing = True
         elif mode is Mode.STOPPED:
             self.refuse(f"the stop is latched ({controller.reason}); release it first: service"
                         " stop, data false")
         elif mode is not Mode.ACTIVE and (self._powered or self._homing):
             self.refuse(f"the arm is {mode.value}: {controller.reason}")
+        elif not controller.all_clear:
+            if time.monotonic() > request.expires:
+                self.refuse("the operator was not ready since the arm was brought up, held or"
+                            " stopped: press ready")
         elif mode is not Mode.ACTIVE:
             self._powered = True
             self._power = self._begin_to_power()
@@ -91,8 +102,9 @@ class ResetDesk:
         request.reply(Reset.Response(success=True, begins=convert.stamp_to_msg(time.time_ns())))
 
     def refuse(self, message: str) -> None:
-        """Answer that it cannot be, if somebody asks."""
+        """Answer that it cannot be, if somebody asks; the next request needs a *ready* again."""
         request, self._request = self._request, None
         if request is not None:
+            self._controller.all_clear = False
             self._refused(f"{request.episode_id}: {message}")
             request.reply(Reset.Response(success=False, message=message))
