@@ -26,6 +26,7 @@ from poco_ros.preset import find_preset, find_settings, load_preset
 from poco_ros.processes import LEARNER_NICENESS
 
 LEADER, HAND = "leader", "hand"
+NONE, OWN_TERMINAL = "none", "/dev/tty"
 CELL_INTERFACE = "poco_cell"
 """python-can interface of the emulated cell; the cell is tested to have these names."""
 ENDLESS = 1_000_000
@@ -45,7 +46,8 @@ class RobotArguments:
     robot: str = setting("robot/piper.yaml", "settings of the arm: a path, or a name in config/")
     cameras: str = setting("", "settings of cameras and encoder; empty: robot/cameras.yaml, or"
                            " rehearsal/cameras.yaml with emulated hardware")
-    keypad: str = setting("robot/keypad.yaml", "settings of the operator's keypad")
+    keypad: str = setting("robot/keypad.yaml", "settings of the operator's keypad; none: its node"
+                          " is not started here, but by hand in a terminal whose keys it reads")
     encoder: str = setting("", "weights of the encoder; empty: as in the settings of the cameras")
     pictures: str = setting("", "folder to keep pictures in, for poco encoder fit; empty: none")
     pictures_rate: float = setting(5.0, "pictures a second of each camera that are kept",
@@ -103,11 +105,13 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     folder = run_dir / "launch"
     emulated = arguments.hardware == "emulated"
     cameras = arguments.cameras or ("rehearsal" if emulated else "robot") + "/cameras.yaml"
-    names = {"robot": arguments.robot, "cameras": cameras, "keypad": arguments.keypad,
-             "cell": arguments.cell}
+    names = {"robot": arguments.robot, "cameras": cameras, "cell": arguments.cell}
+    if arguments.keypad != NONE:
+        names["keypad"] = arguments.keypad
     files = {kind: read_yaml(find_settings(name)) for kind, name in names.items()}
     if emulated:
         files = _plugged_into_cell(files, list(preset.task.features))
+    _check_keypad(files.get("keypad", {}), arguments.keypad)
     if isinstance(arguments, TeachArguments):
         files["robot"] = merge(files["robot"], {"arm": {
             "other_controllers": LEADER if arguments.by == LEADER else "refuse"}})
@@ -122,6 +126,15 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
         for field in fields(arguments) if field.name in PATHS}
     return replace(arguments, preset=str(folder / "preset.yaml"), run_dir=str(run_dir),
                    **written, **here)
+
+
+def _check_keypad(values: Mapping[str, Any], name: str) -> None:
+    """Refuse a keypad that is the node's own terminal: the nodes of a graph have none."""
+    if values.get("source") == "terminal" and values.get("device") == OWN_TERMINAL:
+        raise ConfigError(
+            f"keypad:={name}: its keys are those of its own terminal, and the nodes of a graph"
+            " have none; give keypad:=none, and in a terminal: poco node keypad_reward"
+            f" config:={find_settings(name)}")
 
 
 def _absolute(path: str) -> str:
@@ -139,13 +152,16 @@ def _plugged_into_cell(files: Mapping[str, dict[str, Any]], cameras: list[str]
     known = {camera["name"]: camera for camera in files["cameras"].get("cameras", [])}
     plugged = [{**known.get(name, {}), "name": name,
                 "source": f"http://127.0.0.1:{port}/camera/{name}.mjpg"} for name in cameras]
-    return {
+    changed = {
         "cell": merge(files["cell"], {"folder": str(folder), "port": port}),
         "robot": merge(files["robot"], {
             "arm": {"interface": CELL_INTERFACE, "channel": str(folder / "can0")}}),
         "cameras": {**files["cameras"], "cameras": plugged},
-        "keypad": merge(files["keypad"], {"source": "serial", "device": str(folder / "keypad")}),
     }
+    if "keypad" in files:
+        changed["keypad"] = merge(files["keypad"], {"source": "serial",
+                                                    "device": str(folder / "keypad")})
+    return changed
 
 
 class _Maker:
@@ -168,9 +184,10 @@ class _Maker:
             self.node("camera_encoder", {"config": a.cameras, "weights": a.encoder,
                                          "record": a.pictures,
                                          "record_rate": a.pictures_rate}),
-            NodeSpec("keypad_reward", "keypad_reward", {"config": a.keypad},
-                     namespace=a.namespace, log_level=a.log_level),
         ]
+        if a.keypad != NONE:
+            nodes.append(NodeSpec("keypad_reward", "keypad_reward", {"config": a.keypad},
+                                  namespace=a.namespace, log_level=a.log_level))
         if a.hardware == "emulated":
             nodes.insert(0, NodeSpec("cell", "cell", arguments=("--config", a.cell)))
         return nodes
