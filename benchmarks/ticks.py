@@ -156,7 +156,7 @@ def main() -> None:
         robot.write_text(yaml.safe_dump({
             "arm": {"interface": "poco_cell", "channel": channel,
                     "lock_folder": str(folder / "locks")},
-            "control": {"realtime": not args.ordinary}}))
+            "control": {"realtime": not args.ordinary, "heartbeat_timeout": 0.0}}))
         stack.enter_context(kept(log, "arm_controller", f"config:={robot}"))
         sender.until(lambda: sender.figures.get("state") == "active", "the arm is up")
         sender.begin()

@@ -32,8 +32,9 @@ NODE = "arm_controller"
 HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 PERIOD = 1.0 / 15.0
 HOLDS = (TickStatus.HELD, TickStatus.FAULT, TickStatus.BLOCKED)
-QUICK: dict[str, Any] = {"homing": {"velocity": 2.0}, "safety": {"soft_start": 0.1}}
-"""Settings that do not keep tests waiting."""
+QUICK: dict[str, Any] = {"homing": {"velocity": 2.0}, "safety": {"soft_start": 0.1},
+                         "control": {"heartbeat_timeout": 0.0}}
+"""Settings that do not keep tests waiting, nor want an operator."""
 
 
 def write_robot(folder: Path, cell: Cell, changes: Mapping[str, Any] | None = None) -> Path:

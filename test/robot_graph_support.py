@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -12,21 +13,29 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import yaml
 from cell_support import wait_until
 from graph_support import Onlooker
+from poco_msgs.msg import EpisodeStatus
+from poco_msgs.msg import ExecutedAction as ExecutedActionMsg
+from rcl_interfaces.msg import Log
 
 from poco_ros.bringup import GRAPHS, NodeSpec
 from poco_ros.cli.launch import command_of
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.joining import ExecutedAction, TickStatus
 from poco_ros.processes import kept_environment
+from poco_ros.ros import convert, names
 
 QUICK = Path(__file__).resolve().parent.parent / "config/cell/quick.yaml"
 HOME = (0.0, 1.2, -1.0, 0.0, 0.9, 0.0)
 FEATURES = 128
+HALT = re.compile("-> (holding|stopped)")
+"""In what the arm's node logs: from now on it executes nothing."""
 PRESET: dict[str, Any] = {
     "task": {"domain": "robot", "title": "pick-cube", "features": {"front": FEATURES},
              "max_episode_steps": 60},
@@ -83,10 +92,10 @@ class RobotGraph:
         self._control = f"http://127.0.0.1:{port}"
 
     @contextmanager
-    def up(self, *names: str) -> Iterator[RobotGraph]:
-        """Run the nodes ``names``; none = all, and the cell."""
+    def up(self, *nodes: str) -> Iterator[RobotGraph]:
+        """Run ``nodes``; none = all, and the cell."""
         try:
-            for name in names or self.specs:
+            for name in nodes or self.specs:
                 self.start(name)
             yield self
         finally:
@@ -117,9 +126,10 @@ class RobotGraph:
         """Press a key of the keypad."""
         wait_until(lambda: self.ask(f"key/{key}")["heard"], f"somebody hears the key {key}")
 
-    def fault(self, name: str) -> None:
-        """Begin a fault, or end all with ``clear``."""
-        self.ask(f"fault/{name}")
+    def fault(self, name: str, **parameters: float) -> None:
+        """Begin a fault that lasts, or end all with ``clear``."""
+        query = urlencode({} if name == "clear" else {"seconds": 0, **parameters})
+        self.ask(f"fault/{name}?{query}")
 
     def ask(self, path: str) -> Any:
         """Return the cell's answer."""
@@ -156,7 +166,36 @@ class RobotGraph:
 
 
 class Watcher(Onlooker):
-    """Waits for phases of the rollout's episodes."""
+    """Waits for phases of the rollout's episodes, and notes when what was done and noticed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.executed: list[ExecutedAction] = []
+        self._halts: list[tuple[int, str]] = []
+        """When the arm's node said that it holds or stops [ns], and what it said."""
+        self.loop.subscribe(
+            ExecutedActionMsg, names.EXECUTED_ACTION,
+            lambda message: self.executed.append(convert.executed_of(message)), names.TICK_QOS)
+        self.loop.subscribe(Log, "/rosout", self._on_log, names.TICK_QOS)
+
+    def _on_log(self, message: Log) -> None:
+        if message.name == "arm_controller" and HALT.search(message.msg):
+            self._halts.append((convert.stamp_of(message.stamp), message.msg))
+
+    def noticed(self, since: int) -> tuple[int, str] | None:
+        """Return when and by whom something was noticed first, after ``since`` [ns]; or None.
+
+        The arm's node holds or stops, or the rollout closes the episode.
+        """
+        seen = [(at, "arm_controller") for at, _ in self._halts if at > since]
+        seen += [(at, "rollout") for episode in self.episodes if episode.phase ==
+                 EpisodeStatus.ENDED and (at := convert.stamp_of(episode.header.stamp)) > since]
+        return min(seen, default=None)
+
+    def motions(self, episode: str) -> list[int]:
+        """Return the stamps [ns] of the ticks in which an action of the episode was executed."""
+        return [tick.stamp for tick in self.executed if tick.episode_id == episode
+                and tick.status in (TickStatus.NOMINAL, TickStatus.LIMITED)]
 
     def wait(self, graph: RobotGraph, condition: Callable[[], bool], what: str,
              patience: float = 60.0) -> None:

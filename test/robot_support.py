@@ -25,9 +25,10 @@ def wait_until(condition: Callable[[], bool], timeout: float = 5.0, what: str = 
 
 def robot_config(channel: str, lock_folder: Path, changes: Mapping[str, Any] | None = None
                  ) -> RobotConfig:
-    """Return the shipped settings, on an emulated arm's serial adapter."""
+    """Return the shipped settings, on an emulated arm's serial adapter and without an operator."""
     shipped = read_yaml(CONFIG / "piper.yaml")
     emulated = {"arm": {"interface": "slcan", "channel": channel,
                         "bus_options": {"sleep_after_open": 0.01},
-                        "reconnect_period": 0.1, "lock_folder": str(lock_folder)}}
+                        "reconnect_period": 0.1, "lock_folder": str(lock_folder)},
+                "control": {"heartbeat_timeout": 0.0}}
     return from_dict(RobotConfig, merge(merge(shipped, emulated), changes or {}), "test")

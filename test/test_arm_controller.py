@@ -390,6 +390,10 @@ def test_the_operators_word_counts_until_the_arm_is_held_or_stopped(cell: Cell) 
 
 @pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)
 def test_a_lost_heartbeat_of_the_operator_stops(cell: Cell) -> None:
+    with pytest.raises(ArmError, match="no heartbeat of the operator"):
+        cell.controller.activate()
+    assert not cell.arm.read().enabled, "without an operator the motors stay off"
+    cell.controller.heartbeat()
     cell.controller.activate()
     for _ in range(10):
         cell.controller.heartbeat()

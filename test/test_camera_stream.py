@@ -68,6 +68,9 @@ def test_a_slow_reader_gets_the_newest_frame_not_the_oldest(camera: Camera, serv
 def test_a_frozen_camera_is_noticed(camera: Camera, server: MjpegServer) -> None:
     server.ask(frozen=True)
     wait_until(lambda: codes(camera) == {"frozen"})
+    repeated = camera.newest()
+    time.sleep(0.5)  # longer than a silent camera is borne
+    assert camera.newest() is repeated and codes(camera) == {"frozen"}
     server.ask(frozen=False)
     wait_until(lambda: "frozen" not in codes(camera))
 

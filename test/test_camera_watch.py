@@ -61,10 +61,17 @@ def test_identical_pictures_are_a_frozen_camera_and_it_thaws() -> None:
     frames = watch()
     still = picture()
     for number in range(60):
-        frames.add(still.copy(), round(number * 1e9 / 30))
+        assert frames.add(still.copy(), round(number * 1e9 / 30)) == (number == 0)
     assert [fault.code for fault in frames.faults(round(2e9))] == ["frozen"]
-    frames.add(picture(), round(2.01e9))
+    assert frames.add(picture(), round(2.01e9))
     assert frames.faults(round(2.01e9)) == []
+
+
+def test_where_pictures_may_be_identical_each_is_a_new_one() -> None:
+    frames = FrameWatch(30.0, frozen_after=0.0, drop_share=0.25)
+    still = picture()
+    assert all(frames.add(still.copy(), round(number * 1e9 / 30)) for number in range(60))
+    assert frames.faults(round(2e9)) == []
 
 
 def test_drivers_that_report_nonsense_as_capture_time_are_not_believed() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from poco_ros.cli.main import USER_ERROR, main
+from poco_ros.core.config import load
+from poco_ros.preset import find_settings, load_preset
 from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.picture_log import PictureLog
-from poco_ros.robot.vision_config import EncoderConfig
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig, VisionConfig
 
 SIZE = 32
 QUICK = ["--image-size", str(SIZE), "--batch-size", "16", "--head-block", "0",
@@ -70,6 +73,30 @@ def test_weights_of_a_fit_are_those_that_the_encoder_takes(weights: Path) -> Non
     encoder = Encoder(EncoderConfig(str(weights)))
     assert encoder.trained and encoder.image_size == SIZE and encoder.feature_dim == 8 * 16
     assert "200 pictures" in encoder.description and "objective states" in encoder.description
+
+
+def test_weights_of_a_fit_without_flags_are_those_that_the_shipped_cameras_take(
+        arrays: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    path = tmp_path / "plain.safetensors"
+    assert main(["encoder", "fit", "--pictures", str(arrays), "--out", str(path), "--steps", "1",
+                 "--batch-size", "2"]) == 0
+    shipped = load(VisionConfig, find_settings("robot/cameras.yaml"))
+    caplog.clear()
+    encoder = Encoder(replace(shipped.encoder, weights=str(path)))
+    assert encoder.trained and not caplog.text, "with the head that was fitted"
+    assert {camera.name: encoder.feature_dim for camera in shipped.cameras} == \
+        load_preset("cpu_pick_cube").task.features
+
+
+def test_a_fit_is_for_the_cameras_that_are_named(arrays: Path, tmp_path: Path) -> None:
+    cameras = tmp_path / "cameras.yaml"
+    cameras.write_text("encoder: {image_size: 32, head: {kind: mean, block: 0, channels: 0}}")
+    path = tmp_path / "mine.safetensors"
+    assert main(["encoder", "fit", "--pictures", str(arrays), "--out", str(path), "--steps", "1",
+                 "--batch-size", "2", "--cameras", str(cameras), "--head-channels", "4"]) == 0
+    encoder = Encoder(EncoderConfig(str(path)))
+    assert encoder.image_size == 32
+    assert encoder.head_config == HeadConfig(kind="mean", block=0, channels=4)
 
 
 def test_a_recorded_folder_is_fitted_to_with_progress_and_time_left(

@@ -138,7 +138,8 @@ def test_parameters_of_another_network_are_refused(tmp_path: Path, change: Any, 
         load_weights(dump(tmp_path / "other.pkl", tree))
 
 
-def test_safetensors_round_trip_with_their_head(tmp_path: Path) -> None:
+def test_safetensors_round_trip_with_their_head(
+        tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     source = load_weights(dump(tmp_path / "published.pkl", published_tree()))
     head = HeadConfig(kind="spatial_softmax", block=1, channels=16)
     mixing = torch.randn(16, 128)
@@ -150,9 +151,10 @@ def test_safetensors_round_trip_with_their_head(tmp_path: Path) -> None:
     assert loaded.head_config == head and loaded.image_size == 64
     assert torch.equal(loaded.head["mixing"], mixing)
     encoder = Encoder(EncoderConfig(weights=str(path)))
-    assert encoder.image_size == 64 and encoder.feature_dim == 32
+    assert encoder.image_size == 64 and encoder.feature_dim == 32 and not caplog.text
     other = Encoder(EncoderConfig(weights=str(path), head=HeadConfig(kind="mean", channels=0)))
     assert other.feature_dim == 256
+    assert "the settings ask for HeadConfig(kind='mean'" in caplog.text, "its own is not used"
 
 
 @pytest.mark.parametrize("spoil, words", [

@@ -5,6 +5,7 @@ The cell tells what the arm really did.
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -26,6 +27,8 @@ from std_srvs.srv import Trigger
 
 from poco_ros.cell import piper_protocol as protocol
 from poco_ros.cell.cell import Cell
+from poco_ros.cli.arm import in_words
+from poco_ros.cli.main import main
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.joining import TickStatus
 from poco_ros.nodes.arm_controller.settings import (
@@ -34,7 +37,9 @@ from poco_ros.nodes.arm_controller.settings import (
     task_of,
 )
 from poco_ros.ros import convert
+from poco_ros.ros.arm_remote import ArmRemote
 from poco_ros.ros.node import REFUSED
+from poco_ros.ros.remote import RefusedError
 
 pytestmark = pytest.mark.graph
 TASK = "pick-cube"
@@ -315,6 +320,46 @@ def test_deactivated_it_measures_and_holds_and_takes_no_orders(
     driver.begin()
 
 
+def test_a_person_looks_stops_releases_and_takes_control_again(
+        cell: Cell, driver: ArmDriver, capsys: pytest.CaptureFixture[str]) -> None:
+    name = driver.begin()
+    run(driver, name, 1, actions(0, 1.0, 8), 8)
+    with ArmRemote() as arm:
+        told = in_words(arm.view())
+        assert "arm_controller is active, mode active" in told
+        joint = re.search(r"joint1 +(\S+) deg +(\S+) rad", told)
+        assert joint and np.deg2rad(float(joint[1])) == pytest.approx(float(joint[2]), abs=1e-3)
+        assert float(joint[2]) == pytest.approx(truth(cell)[0], abs=0.01) and " mm" in told
+        assert re.search(r"rate +1[45]\.\d\d /s", told)
+        assert "going home" in arm.home()
+        assert main(["arm", "stop"]) == 0
+        stopped = driver.until_still()
+        told = in_words(arm.view())
+        assert "mode stopped (service stop)" in told and "faults   stopped" in told
+        with pytest.raises(RefusedError, match="poco arm release"):
+            arm.activate()
+        arm.release()
+        assert main(["arm", "home"]) == 1
+        assert "inactive: stop released; poco arm activate first" in capsys.readouterr().err
+        assert "nothing moves" in arm.activate()
+        np.testing.assert_allclose(driver.until_still(), stopped, atol=0.01)
+        assert "active already" in arm.activate()
+        arm.home()
+        driver.wait(lambda: bool(np.abs(truth(cell) - HOME).max() < 0.06), "it is home")
+        assert "keep their power" in arm.deactivate() and "nothing to do" in arm.deactivate()
+        assert driver.go(Transition.TRANSITION_CLEANUP)
+        told = in_words(arm.view())
+        assert "is unconfigured" in told and "poco arm configure opens the bus" in told
+        assert "it measures" in arm.configure() and "measures already" in arm.configure()
+        arm.activate()
+
+
+def test_the_power_is_not_cut_under_a_node_that_controls_the_arm(
+        graph: Graph, driver: ArmDriver, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["arm", "reset", "--robot", str(graph.folder / "robot.yaml")]) == 2
+    assert "controlled by another process" in capsys.readouterr().err
+
+
 # -- who commands ------------------------------------------------------------------------------
 
 
@@ -465,13 +510,15 @@ def test_without_the_operators_heartbeat_it_stops(
     graph.nodes[NODE].interrupt()
     since = driver.reports(NODE)
     graph.nodes[NODE].start()
-    driver.wait(lambda: driver.says(NODE, "no heartbeat of the operator", since), "it stops")
-    assert driver.stop(False).success
+    driver.wait(lambda: driver.says(NODE, "not activated: no heartbeat of the operator", since),
+                "it takes no control")
+    assert driver.figure("state") == "inactive"
 
     def beaten(condition: Callable[[], bool]) -> bool:
         driver.heartbeat.publish(Header())
         return condition()
 
+    driver.wait(lambda: beaten(lambda: driver.figure("state") == "active"), "it takes control")
     answers: list[Reset.Response] = []
     driver.ready()
     driver.resets.call(Reset.Request(episode_id="with an operator"), answers.append)

@@ -173,8 +173,9 @@ def test_a_camera_that_does_not_see_ends_the_features_until_it_is_back(
 def test_missing_pictures_are_told_and_features_go_on(viewer: Viewer, cell: Cell) -> None:
     since = viewer.reports(NODE)
     ask(cell, "/fault/dropped_frames?seconds=0&share=0.6")
-    viewer.until(lambda: viewer.says(NODE, "is dropping", since), "dropping")
+    viewer.until(lambda: viewer.says(NODE, "front is dropping: ", since), "dropping")
     viewer.more(5)
+    assert viewer.diagnostics[NODE][-1][0] == 1, "a warning"
     ask(cell, "/fault/clear")
     assert int(viewer.figures[NODE]["front: dropped"]) > 0
 

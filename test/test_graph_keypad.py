@@ -119,6 +119,12 @@ def test_without_an_episode_there_is_nothing_to_label(floor: Floor) -> None:
     floor.refused("refused label: success (key 1): no episode is open", "success")
 
 
+def test_every_press_is_a_line_also_without_an_episode(floor: Floor, graph: Graph) -> None:
+    for press, line in (("failure", "key 0: failure"), ("discard", "key .: discard")):
+        floor.press(press)
+        floor.until(lambda line=line: line in graph.nodes[NODE].output(), line, graph)
+
+
 @pytest.mark.parametrize("key, outcome, value", [
     ("success", Outcome.SUCCESS, 1.0), ("failure", Outcome.FAILURE, 0.0),
     ("discard", Outcome.DISCARD, 0.0)])

@@ -17,6 +17,7 @@ from robot_support import CONFIG, wait_until
 
 from poco_ros.core.config import from_dict, load
 from poco_ros.core.errors import ConfigError
+from poco_ros.robot import keypad
 from poco_ros.robot.key_input_device import EVENT, KEY_NAMES, decode_events
 from poco_ros.robot.key_source import CharacterDecoder, KeypadError, RawKey
 from poco_ros.robot.key_terminal import TerminalKeys
@@ -169,6 +170,29 @@ def test_a_terminal_is_none_where_the_graph_was_launched_without_one() -> None:
     with pytest.raises(KeypadError, match="has ended"):
         keys.open()
     keys.close()
+
+
+@pytest.mark.parametrize("source", ["serial", "input", "terminal"])
+def test_a_keypad_of_any_kind_is_relied_on_while_nobody_presses_and_no_longer_when_it_is_gone(
+        source: str, tmp_path: Path, running: Callable[..., Recorded],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the heartbeat of the operator hangs on."""
+    monkeypatch.setattr(keypad, "_HUNG", 0.3)
+    if source == "input":
+        place = tmp_path / "event0"
+        os.mkfifo(place)
+        ends = [os.open(place, os.O_RDWR)]
+    else:
+        ends = list(os.openpty())
+        tty.setraw(ends[1])
+        place = Path(os.ttyname(ends[1]))
+    recorded = running(source=source, device=str(place))
+    recorded.wait_plugged()
+    looks = [recorded.keypad.readable for _ in range(40) if not time.sleep(0.02)]
+    assert all(looks), "0.8 s without a key"
+    for end in ends:
+        os.close(end)
+    wait_until(lambda: not recorded.keypad.readable)
 
 
 def test_event_structures_of_the_evdev_library_are_decoded() -> None:

@@ -107,6 +107,17 @@ def test_a_fault_is_an_error_until_it_is_healed_and_events_are_counted(node: Poc
     assert health.summary()[0] == b"\x01"
 
 
+def test_what_lasts_and_does_no_harm_is_a_warning_until_it_is_over(node: PocoNode) -> None:
+    health = Health(node)
+    health.warn("camera", "frames are missing")
+    assert health.summary() == (b"\x01", "frames are missing")
+    health.fault("save", "no space left")
+    assert health.summary() == (b"\x02", "no space left; frames are missing")
+    health.healed("save")
+    health.healed("camera")
+    assert health.summary() == (b"\x00", "ok")
+
+
 def test_what_a_library_logs_is_on_rosout(
         node: PocoNode, capfd: pytest.CaptureFixture[str]) -> None:
     heard: list[tuple[int, str, str]] = []

@@ -26,7 +26,7 @@ def add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         " has episodes (the folder of a run: its episodes), .hdf5 is robomimic's, .mcap is a"
         " recording of ROS 2 topics for Foxglove, Lichtblick and ros2 bag, which is written and"
         " not read.",
-        epilog="example: poco data convert runs/robot-0 episodes.mcap --preset robot_pick_cube")
+        epilog="example: poco data convert runs/robot-0 episodes.mcap --preset cpu_pick_cube")
     parser.add_argument("source", type=Path, help="a folder of episodes, a run folder, or .hdf5")
     parser.add_argument("dest", type=Path, help="a folder, .hdf5 or .mcap")
     parser.add_argument("--preset", default="", help="preset of the task: names the parts of the"

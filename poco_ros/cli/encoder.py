@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -18,13 +19,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.core import config
 from poco_ros.core.errors import ConfigError, DataError
+from poco_ros.preset import find_settings
 from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.encoder_fit import FitConfig, FitProgress, fit_encoder
 from poco_ros.robot.encoder_probe import CANDIDATES, compare_heads, table
 from poco_ros.robot.encoder_weights import load_weights, save_weights
 from poco_ros.robot.picture_set import PictureSet, join, load_pictures
-from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
+from poco_ros.robot.vision_config import EncoderConfig, HeadConfig, VisionConfig
 
+CAMERAS = "robot/cameras.yaml"
+OF_CAMERAS = "that of --cameras"
 LINE_EVERY = 15.0
 """Seconds between lines where the output is no terminal."""
 PICTURES = ("recorded by camera_encoder (parameter record), a folder of pictures or videos whose"
@@ -39,7 +43,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="The encoder turns cameras' pictures into features, and stays frozen while a"
         " policy learns. Where the published ResNet-10 weights are not at hand, fit it to your own"
         " pictures: record some hundreds at the robot (camera_encoder with record:=FOLDER), fit,"
-        " probe, and name the file as encoder.weights of config/robot/cameras.yaml.")
+        " probe, and name the file as encoder.weights of the settings of the cameras.")
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
 
     fit = actions.add_parser(
@@ -51,10 +55,14 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                      help=f"pictures, from one place or several: {PICTURES}")
     fit.add_argument("--out", type=Path, required=True, metavar="FILE.safetensors",
                      help="file of weights to write; one that is there is replaced")
-    add_flags(fit.add_argument_group("fit"), FitConfig)
-    add_flags(fit.add_argument_group("head", "the way from the feature map to the features, which"
-                                     " camera_encoder then takes from the weights"), HeadConfig,
-              "head", rename={name: f"head_{name}" for name in config.settings_of(HeadConfig)})
+    fit.add_argument("--cameras", default=CAMERAS, metavar="YAML", help="settings of the cameras"
+                     " that will take the weights: a path, or a name in config/; their image size"
+                     f" and head are fitted [default: {CAMERAS}]")
+    add_flags(fit.add_argument_group("fit"), FitConfig, defaults={"image_size": OF_CAMERAS})
+    heads = config.settings_of(HeadConfig)
+    add_flags(fit.add_argument_group("head", "the way from the feature map to the features"),
+              HeadConfig, "head", rename={name: f"head_{name}" for name in heads},
+              defaults=dict.fromkeys(heads, OF_CAMERAS))
     fit.set_defaults(do=fit_pictures)
 
     probe = actions.add_parser(
@@ -84,7 +92,8 @@ def run(args: argparse.Namespace) -> int:
 
 def fit_pictures(args: argparse.Namespace) -> int:
     """Fit, and write the weights."""
-    settings = config.from_dict(FitConfig, given(args), "poco encoder fit")
+    wanted = config.merge(wanted_by_cameras(args.cameras), given(args))
+    settings = config.from_dict(FitConfig, wanted, "poco encoder fit")
     if args.out.suffix != ".safetensors":
         raise ConfigError(f"--out {args.out}: weights are safetensors; name it"
                           f" {args.out.with_suffix('.safetensors').name}")
@@ -110,9 +119,27 @@ def fit_pictures(args: argparse.Namespace) -> int:
         raise DataError(f"{args.out}: the weights cannot be written ({error})") from error
     size = Encoder(EncoderConfig(str(args.out), threads=settings.threads)).feature_dim
     loss = "no episode was held out" if math.isnan(held_out) else f"held-out loss {held_out:.4f}"
-    console.print(f"{args.out}: {loss}. Name it as encoder.weights of the cameras' YAML file; a"
-                  f" camera then has {size} features (task.features of the preset)", markup=False)
+    console.print(f"{args.out}: {loss}. Name it as encoder.weights of the settings of the cameras,"
+                  f" or with encoder:=; a camera then has {size} features (task.features of the"
+                  " preset)", markup=False)
     return 0
+
+
+def wanted_by_cameras(name: str) -> dict[str, Any]:
+    """Return the settings of a fit whose weights the cameras take: image size and head.
+
+    What their settings leave open (``image_size: 0``, no head) they take from the weights.
+
+    Raises:
+        ConfigError: no such settings, or wrong ones.
+    """
+    encoder = config.load(VisionConfig, find_settings(name)).encoder
+    wanted: dict[str, Any] = {}
+    if encoder.image_size:
+        wanted["image_size"] = encoder.image_size
+    if encoder.head is not None:
+        wanted["head"] = config.to_dict(encoder.head)
+    return wanted
 
 
 def probe_pictures(args: argparse.Namespace) -> int:

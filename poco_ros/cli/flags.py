@@ -26,6 +26,7 @@ def add_flags(
     *,
     rename: Mapping[str, str] | None = None,
     exclude: Collection[str] = (),
+    defaults: Mapping[str, str] | None = None,
 ) -> None:
     """Add one flag for every setting of ``cls``: ``flow_steps`` becomes ``--flow-steps``.
 
@@ -37,6 +38,8 @@ def add_flags(
             dots go deeper.
         rename: setting -> flag without dashes, such as ``{"domain": "task"}``.
         exclude: settings that get no flag.
+        defaults: setting -> what is taken when it is not given, in words, where that is not the
+            default of ``cls``.
     """
     for name, (field, expected) in settings_of(cls).items():
         if name in exclude or dataclasses.is_dataclass(expected):
@@ -44,7 +47,7 @@ def add_flags(
         flag = (rename or {}).get(name, name).replace("_", "-")
         info = info_of(field)
         _add_flag(parser, flag, f"{_MARK}{section}.{name}" if section else f"{_MARK}{name}",
-                  expected, info, _default_text(field))
+                  expected, info, (defaults or {}).get(name) or _default_text(field))
 
 
 def add_variant_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup,

@@ -25,6 +25,8 @@ COMMANDS = {
     "launch": "start a whole ROS graph, such as sim_scene",
     "node": "start one node of the graph",
     "plot": "draw the learning curves of runs",
+    "arm": "look at the arm, power it, send it home, stop it, switch it off",
+    "operator": "the operator's keys, typed: ready, success, failure, discard, stop",
     "encoder": "fit the picture encoder to one's own pictures, and measure what it sees",
     "cell": "an emulated robot cell: arm, cameras, keypad and operator at their plugs",
 }

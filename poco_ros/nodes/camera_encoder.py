@@ -2,8 +2,9 @@
 
 The newest frames of all cameras are encoded in one batch and published in one message, as soon as
 every camera has a new one. Its stamp is the capture of the oldest of them, so nothing in it is
-older than it says. While a camera is closed, silent or frozen nothing is published: who joins
-features to a tick sees the hole at once, in place of a policy that acts on an old picture.
+older than it says. While a camera is closed, silent or frozen nothing is published, and who joins
+features to a tick sees by their age that there are none, in place of a policy that acts on an old
+picture. A camera that drops frames is told of, and its age says how much they are missed.
 """
 
 from __future__ import annotations
@@ -24,9 +25,10 @@ from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.preset import load_preset
 from poco_ros.robot.camera import Camera, Frame
+from poco_ros.robot.camera_watch import CameraFault
 from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.picture_log import BETWEEN, PictureLog, PictureRecorder
-from poco_ros.robot.vision_config import VisionConfig
+from poco_ros.robot.vision_config import CameraConfig, VisionConfig
 from poco_ros.ros import convert, names
 from poco_ros.ros.lifecycle import HardwareNode
 from poco_ros.ros.node import POLL, run
@@ -35,7 +37,8 @@ from poco_ros.ros.parameters import declare_settings
 WEIGHTS = "weights of the encoder"
 RECORD = "record"
 BLIND = ("opening", "closed", "silent", "frozen")
-"""Faults of a camera without whose end there are no features; it may drop frames."""
+"""Faults of a camera without whose end there are no features. One that drops frames sees: whether
+often enough, the age of its features tells."""
 STALE = 0.1
 """A camera without a new frame is waited for so long, then its last one is taken again [s]."""
 
@@ -71,8 +74,7 @@ class CameraEncoder(HardwareNode):
         if self.settings.weights:
             encoder = replace(encoder, weights=self.settings.weights)
         self.encoder = Encoder(encoder)
-        self.layout = ObservationLayout(tuple(
-            (camera.name, self.encoder.feature_dim) for camera in vision.cameras))
+        self.layout = feature_layout(vision.cameras, self.encoder)
         if self.settings.preset:
             check_task(self.settings.preset, self.layout)
         self.cameras = [Camera(camera) for camera in vision.cameras]
@@ -172,26 +174,26 @@ class CameraEncoder(HardwareNode):
 
     def _report_faults(self) -> dict[str, bool]:
         """Report what is wrong with the cameras; return for each whether it sees."""
-        now: dict[str, str] = {}
+        now: dict[str, CameraFault] = {}
         seeing = {}
         for camera in self.cameras:
             faults = camera.faults()
             seeing[camera.name] = not any(fault.code in BLIND for fault in faults)
             if seeing[camera.name]:
                 self.health.got(first_picture(camera.name))
-            for fault in faults:
-                if fault.code != "opening":
-                    now[f"{camera.name} {fault.code}"] = f"camera {camera.name} is {fault}"
+            now |= {f"camera {camera.name} is {fault.code}": fault for fault in faults
+                    if fault.code != "opening"}
         self._report(now)
         return seeing
 
-    def _report(self, faults: dict[str, str]) -> None:
+    def _report(self, faults: dict[str, CameraFault]) -> None:
         """Let these faults, and no others, be on ``/diagnostics``, in the words they began with.
         """
         for key in self._reported - faults.keys():
             self.health.healed(key)
         for key in faults.keys() - self._reported:
-            self.health.fault(key, faults[key])
+            report = self.health.fault if faults[key].code in BLIND else self.health.warn
+            report(key, f"{key}: {faults[key].detail}")
         self._reported = set(faults)
 
     # -- pictures for people and for fitting --------------------------------------------------
@@ -283,6 +285,11 @@ class Pace:
 def first_picture(camera: str) -> str:
     """Return what the node waits for when it has opened a camera."""
     return f"the first picture of camera {camera}"
+
+
+def feature_layout(cameras: Sequence[CameraConfig], encoder: Encoder) -> ObservationLayout:
+    """Return the parts of the observation that the cameras give: name and length of each."""
+    return ObservationLayout(tuple((camera.name, encoder.feature_dim) for camera in cameras))
 
 
 def check_task(preset: str, layout: ObservationLayout) -> None:

@@ -125,6 +125,7 @@ class KeypadReward(HardwareNode):
     def _take(self, press: KeyPress) -> None:
         """Do what a key means."""
         self._pressed[press.meaning] += 1
+        self.get_logger().info(f"key {press.key}: {press.meaning.value}")
         if press.meaning is Meaning.STOP:
             return
         if self.state != "active":

@@ -34,7 +34,9 @@ class Frame:
 class Camera:
     """Reads a camera for as long as it runs; only the newest frame is kept.
 
-    A stream that ends, hangs or is unplugged is opened again until the camera is stopped.
+    A picture that only repeats the one before is no new frame, so the newest is never younger than
+    what it shows. A stream that ends, hangs or is unplugged is opened again until the camera is
+    stopped.
     """
 
     def __init__(self, config: CameraConfig) -> None:
@@ -90,7 +92,7 @@ class Camera:
             if self._trouble is not None:
                 faults.insert(0, self._trouble)
             elif self._frame is not None:
-                age = (now - self._frame.monotonic_ns) * 1e-9
+                age = (now - self._watch.newest_ns) * 1e-9
                 if age > self.config.silent_after:
                     faults.insert(0, CameraFault("silent", f"no frame for {age:.1f} s"))
         return faults
@@ -138,7 +140,8 @@ class Camera:
         wall_ns = time.time_ns() - (time.monotonic_ns() - monotonic_ns)
         with self._news:
             self._trouble = None
-            self._watch.add(picture, monotonic_ns)
+            if not self._watch.add(picture, monotonic_ns):
+                return
             self._numbers += 1
             self._frame = Frame(picture, self._numbers, monotonic_ns, wall_ns)
             self._news.notify_all()

@@ -30,7 +30,8 @@ class FrameWatch:
 
         Args:
             expected_rate: frames a second; 0 = learn it from the stream.
-            frozen_after: identical pictures for so long mean a frozen camera [s]; 0 = never.
+            frozen_after: identical pictures for so long mean a frozen camera [s]; 0 = never, and
+                a picture that repeats the one before is as good as a new one.
             drop_share: this share of missing frames is a fault, 0 to 1.
         """
         self._expected = expected_rate
@@ -42,6 +43,8 @@ class FrameWatch:
         self._last: np.ndarray | None = None
         self._changed_ns = 0
         self._repeats = 0
+        self.newest_ns = 0
+        """When the newest frame was captured, monotonic clock [ns], whatever it shows."""
         self.dropped = 0
         """Frames that were missing, over the stream's life."""
 
@@ -52,10 +55,15 @@ class FrameWatch:
             return 0.0
         return (len(self._stamps) - 1) * 1e9 / (self._stamps[-1] - self._stamps[0])
 
-    def add(self, picture: np.ndarray, monotonic_ns: int) -> None:
-        """Take a frame that was captured at ``monotonic_ns`` [ns]."""
+    def add(self, picture: np.ndarray, monotonic_ns: int) -> bool:
+        """Take a frame that was captured at ``monotonic_ns`` [ns]; return whether it is a new one.
+
+        The noise of a real sensor makes no two pictures identical, so one that is was not taken
+        anew.
+        """
         self._count_missing(monotonic_ns)
         self._stamps.append(monotonic_ns)
+        self.newest_ns = monotonic_ns
         same = (self._last is not None and self._last.shape == picture.shape
                 and bool(np.array_equal(self._last, picture)))
         if same:
@@ -63,6 +71,7 @@ class FrameWatch:
         else:
             self._repeats, self._changed_ns = 0, monotonic_ns
         self._last = picture
+        return not same or not self._frozen_after
 
     def restart(self) -> None:
         """The stream was opened again: the gap before it is not made of dropped frames."""

@@ -183,8 +183,9 @@ class ControlConfig:
         True, "let the ticks go before ordinary programs, where root or the limit rtprio allows"
         " it; elsewhere they have ordinary priority, and the diagnostics say so")
     heartbeat_timeout: float = setting(
-        0.0, "stop when the operator's heartbeat is missing for so long; 0 = no heartbeat wanted",
-        unit="s", minimum=0.0)
+        1.0, "stop, latched, when the operator's heartbeat (keypad_reward sends 5 a second while a"
+        " key would be heard) is missing for so long, and take no control without it; 0 = no"
+        " heartbeat wanted", unit="s", minimum=0.0)
 
     def __post_init__(self) -> None:
         if self.act_offset >= 0.9 / self.rate:

@@ -100,9 +100,14 @@ class ArmController:
         """Power the arm and take control at the measured pose, with a soft start.
 
         Raises:
-            ArmError: the arm refuses, is faulty or outside its limits, or the stop is latched.
+            ArmError: the arm refuses, is faulty or outside its limits, the stop is latched, or no
+                operator is there who could stop it.
         """
         self._refuse_when_stopped()
+        if self._heartbeat_lost():
+            raise ArmError("not activated: no heartbeat of the operator for"
+                           f" {self.config.control.heartbeat_timeout:g} s; does keypad_reward run,"
+                           " and is its keypad plugged in?")
         self.filter.admit(self.arm.read())  # before the motors come on
         with self._lock:
             self._activating = True
@@ -369,9 +374,13 @@ class ArmController:
         return self._record(None, self.filter.hold(self.arm.read(), self._reason))
 
     def _watch_heartbeat(self) -> None:
+        if self._heartbeat_lost():
+            self.stop("no heartbeat of the operator for"
+                      f" {self.config.control.heartbeat_timeout:g} s")
+
+    def _heartbeat_lost(self) -> bool:
         timeout = self.config.control.heartbeat_timeout
-        if timeout and time.monotonic_ns() - self._heartbeat_ns > timeout * 1e9:
-            self.stop(f"no heartbeat of the operator for {timeout:g} s")
+        return timeout > 0.0 and time.monotonic_ns() - self._heartbeat_ns > timeout * 1e9
 
     def _failed(self, error: Exception) -> None:
         """A phase of the ticker raised: nobody is at the wheel, so stop."""

@@ -87,7 +87,13 @@ class Encoder:
 
     def _load(self, weights: EncoderWeights, fitted: HeadConfig | None) -> None:
         self._backbone.load_state_dict(weights.backbone)
-        if not weights.head or self.head_config != fitted:
+        if not weights.head:
+            return
+        if self.head_config != fitted:
+            logger.warning("the head of these weights is %s, the settings ask for %s: that one"
+                           " is not fitted, and a mixing of its channels is random. Leave"
+                           " encoder.head out, or fit anew with --cameras", fitted,
+                           self.head_config)
             return
         try:
             self._head.load_state_dict(weights.head)

@@ -30,8 +30,9 @@ class CameraConfig:
     loop: bool = setting(True, "play a video file again when it ends")
     silent_after: float = setting(0.5, "fault when no frame came for so long", unit="s",
                                   minimum=0.05)
-    frozen_after: float = setting(1.0, "fault when the picture is identical for so long; 0 = "
-                                  "never", unit="s", minimum=0.0)
+    frozen_after: float = setting(0.3, "fault when the picture is identical for so long; before "
+                                  "that a repeated picture counts for nothing. 0 = repeated ones "
+                                  "are as good as new ones", unit="s", minimum=0.0)
     drop_share: float = setting(0.25, "fault when this share of the frames is missing",
                                 minimum=0.0, maximum=1.0)
     read_timeout: float = setting(2.0, "open the stream again when reading hangs for so long",

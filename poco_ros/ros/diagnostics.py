@@ -36,6 +36,7 @@ class Health:
         self._lock = threading.Lock()
         self._waiting: dict[str, tuple[str, float]] = {}
         self._faults: dict[str, str] = {}
+        self._warnings: dict[str, str] = {}
         self._events: dict[str, tuple[float, str]] = {}
         self._counts: Counter[str] = Counter()
         self.figures: Callable[[], Mapping[str, object]] = dict
@@ -72,10 +73,19 @@ class Health:
         if not known:
             self._node.get_logger().error(message)
 
-    def healed(self, key: str) -> None:
-        """Take an error back."""
+    def warn(self, key: str, message: str) -> None:
+        """Report what lasts and does not keep the node from its work, under ``key``, until
+        :meth:`healed`."""
         with self._lock:
-            message = self._faults.pop(key, None)
+            known = self._warnings.get(key) == message
+            self._warnings[key] = message
+        if not known:
+            self._node.get_logger().warning(message)
+
+    def healed(self, key: str) -> None:
+        """Take an error or a warning back."""
+        with self._lock:
+            message = self._faults.pop(key, None) or self._warnings.pop(key, None)
         if message is not None:
             self._node.get_logger().info(f"over: {message}")
 
@@ -100,12 +110,12 @@ class Health:
         """Return the level (OK, WARN, ERROR of DiagnosticStatus) and the message of now."""
         now = time.monotonic()
         with self._lock:
-            faults = list(self._faults.values())
+            faults, warnings = list(self._faults.values()), list(self._warnings.values())
             waits = [(what, why, now - since) for what, (why, since) in self._waiting.items()]
             recent = [text for at, text in self._events.values() if now - at < RECENT]
         late = [f"waiting for {what}{f': {why}' if why else ''} (for {waited:.0f} s)"
                 for what, why, waited in waits if waited > self.patience]
-        words = faults + late + recent
+        words = faults + warnings + late + recent
         if faults:
             return DiagnosticStatus.ERROR, "; ".join(words)
         if words:

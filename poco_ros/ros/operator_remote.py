@@ -1,0 +1,63 @@
+"""The operator's words without a keypad: ready, and how an episode went."""
+
+from __future__ import annotations
+
+import time
+
+from poco_msgs.msg import EpisodeStatus
+from poco_msgs.srv import Label
+from std_msgs.msg import Header
+
+from poco_ros.core.episode import Outcome
+from poco_ros.ros import convert, names
+from poco_ros.ros.remote import ANSWER, DISCOVERY, RefusedError, Remote
+
+ROLLOUT = "rollout"
+SOURCE = "poco operator"
+BUSY = (EpisodeStatus.RESETTING, EpisodeStatus.RUNNING)
+
+
+class OperatorRemote(Remote):
+    """Tells whoever makes episodes, the rollout or the recorder."""
+
+    def __init__(self, namespace: str = "") -> None:
+        super().__init__(namespace)
+        self._episode: EpisodeStatus | None = None
+        self._ready = self.node.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
+        self.loop.subscribe(EpisodeStatus, names.EPISODE, self._on_episode, names.STATUS_QOS)
+
+    def _on_episode(self, status: EpisodeStatus) -> None:
+        self._episode = status
+
+    def ready(self) -> str:
+        """Say that the scene is reset and all is clear; return what begins, or what is waited for.
+
+        Raises:
+            NotThereError: nobody makes episodes.
+            RefusedError: an episode has not ended.
+        """
+        heard = self.until(lambda: self._ready.get_subscription_count() > 0
+                           and self._episode is not None, DISCOVERY)
+        if not heard or self._episode is None:
+            raise self.not_there(ROLLOUT, f"nobody listens to {names.OPERATOR_READY}")
+        if self._episode.phase in BUSY:
+            raise RefusedError(f"{self._episode.episode_id} has not ended; label it first")
+        self._ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns()), frame_id=SOURCE))
+        if self.until(self._begins, ANSWER / 2):
+            return f"{self._episode.episode_id} begins: the arm goes home, then the policy acts"
+        return f"heard; the next episode waits: {self._episode.detail}"
+
+    def label(self, outcome: Outcome) -> str:
+        """Label the open episode, which ends it, or the one that just ended.
+
+        Raises:
+            NotThereError: nobody makes episodes.
+            RefusedError: there is none to label.
+        """
+        answer = self.call(Label, names.LABEL, ROLLOUT, Label.Request(outcome=int(outcome)))
+        if not answer.success:
+            raise RefusedError(answer.message)
+        return str(answer.message)
+
+    def _begins(self) -> bool:
+        return self._episode is not None and self._episode.phase in BUSY
