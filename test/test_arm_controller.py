@@ -74,6 +74,14 @@ class Cell:
         return [tick for tick in self.executed
                 if tick.played is not None and tick.played.chunk_id == number]
 
+    def take(self, **changes: Any) -> None:
+        """Let somebody else have the arm, until that is noticed: a command ends teaching."""
+        def noticed() -> bool:
+            self.emulator.ask(**changes)
+            return self.controller.wait_for(Mode.HOLDING, timeout=0.05)
+
+        wait_until(noticed)
+
     def close(self) -> None:
         self.controller.close()
         self.arm.close()
@@ -250,8 +258,7 @@ LED = [30_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
 @pytest.mark.parametrize("cell", [{"safety": {"joint_limits": NARROW}}], indirect=True)
 def test_an_arm_that_was_led_outside_its_limits_stays_there_when_teaching_ends(cell: Cell) -> None:
     cell.controller.activate()
-    cell.emulator.ask(mode=2)
-    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.take(mode=2)
     cell.emulator.ask(joints=LED, targets=LED)
     wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
     commands = cell.emulator.ask(mode=0)["commands"]
@@ -300,8 +307,7 @@ def test_while_it_takes_control_the_loop_sends_nothing_of_its_own(cell: Cell) ->
 def test_an_arm_that_somebody_else_has_is_left_alone_at_the_end(
         cell: Cell, taken: dict[str, Any]) -> None:
     cell.controller.activate()
-    cell.emulator.ask(**taken)
-    assert cell.controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.take(**taken)
     before = cell.emulator.ask()["received"]
     cell.controller.deactivate()
     assert cell.controller.mode is Mode.INACTIVE
