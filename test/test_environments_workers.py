@@ -158,7 +158,8 @@ def test_closing_ends_workers_in_the_middle_of_their_work() -> None:
 
 
 PARENT = """
-import sys
+import signal, sys
+signal.signal(signal.SIGINT, signal.default_int_handler)  # also where tests run in the background
 from sim_bridge.processes import ProcessPool
 with ProcessPool(sys.argv[1], {"greeting": ""}, 2) as pool:
     pids = {int(pid) for pid in pool.map([b"who"] * 8)}

@@ -238,7 +238,7 @@ def test_an_arm_controller_that_is_killed_on_the_way_home_moves_nothing_before_r
     watcher.wait(graph, lambda: graph.away() > 0.4, "it is far from home")
     graph.press("stop")
     watcher.wait(graph, lambda: "press ready" in watcher.episodes[-1].detail, "the end")
-    release(watcher)
+    release()
     graph.press("ready")
     watcher.wait(graph, lambda: watcher.episodes[-1].phase == EpisodeStatus.RESETTING
                  and graph.speed() > 0.1, "it goes home")
