@@ -186,17 +186,6 @@ class TanhGaussian(nn.Module):
         return before.tanh(), (gaussian - squash).sum(dim=1)
 
 
-class SteeringActor(TanhGaussian):
-    """A tanh-Gaussian over the noise of a flow, and whether it has been trained."""
-
-    trained: Tensor
-
-    def __init__(self, observation_size: int, chunk_size: int, hidden_dim: int, num_layers: int,
-                 activation: str) -> None:
-        super().__init__(observation_size, chunk_size, hidden_dim, num_layers, activation)
-        self.register_buffer("trained", torch.zeros(1))
-
-
 class Trained(nn.Module):
     """Whether what goes by its name has been trained: a flag that travels with the weights."""
 
@@ -205,6 +194,10 @@ class Trained(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.register_buffer("trained", torch.zeros(1))
+
+
+class SteeringActor(TanhGaussian, Trained):
+    """A tanh-Gaussian over the noise of a flow, and whether it has been trained."""
 
 
 class Temperature(nn.Module):

@@ -30,11 +30,12 @@ class OperatorRemote(Remote):
         self._episode = status
 
     def ready(self) -> str:
-        """Say that the scene is reset and all is clear; return what begins, or what is waited for.
+        """Say that the scene is reset and all is clear; return what begins.
 
         Raises:
             NotThereError: nobody makes episodes.
-            RefusedError: an episode has not ended.
+            RefusedError: an episode has not ended, or waits for something else; the word is not
+                kept.
         """
         heard = self.until(lambda: self._ready.get_subscription_count() > 0
                            and self._episode is not None, DISCOVERY)
@@ -43,9 +44,10 @@ class OperatorRemote(Remote):
         if self._episode.phase in BUSY:
             raise RefusedError(f"{self._episode.episode_id} has not ended; label it first")
         self._ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns()), frame_id=SOURCE))
-        if self.until(self._begins, ANSWER / 2):
-            return f"{self._episode.episode_id} begins: the arm goes home, then the policy acts"
-        return f"heard; the next episode waits: {self._episode.detail}"
+        if not self.until(self._begins, ANSWER / 2):
+            raise RefusedError(f"too early, and not kept: {self._episode.detail}; say it again"
+                               " when the graph waits for it")
+        return f"{self._episode.episode_id} begins: the arm goes home, then the policy acts"
 
     def label(self, outcome: Outcome) -> str:
         """Label the open episode, which ends it, or the one that just ended.
