@@ -6,18 +6,19 @@ on values, nothing that lies on the host, and a warm-up that leaves no trace.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from device_support import CASES, MODELS, make, replay, updater_of
+from device_support import CASES, MODELS, TRAIN, make, replay, updater_of
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from poco_ros.learning import flow
 from poco_ros.learning.agents import Phase
 from poco_ros.learning.agents.poco import Poco, drawn_from
-from poco_ros.learning.captured import WARM_UPS, DeviceUpdater, Saved, fuse, make_static
+from poco_ros.learning.captured import WARM_UPS, DeviceUpdater, Saved, make_static
 from poco_ros.learning.config import TrainConfig
 from poco_ros.learning.experience import ReplayExperience
 from poco_ros.learning.networks import ChunkField
@@ -159,7 +160,7 @@ def test_an_update_mixes_nothing_of_the_host_in(algorithm: str, phase: Phase,
         held.update({key: value.to("meta") for key, value in held.items()})  # type: ignore
     sums.tensors = tuple(tensor.to("meta") for tensor in sums.tensors)  # type: ignore[assignment]
     # The optimisers hold what was there before: their step is torch's own.
-    monkeypatch.setattr(agent, "descend", lambda _, loss: loss.backward())
+    monkeypatch.setattr(agent, "descend", lambda _, loss, onto=False: loss.backward())
     updater._step(phase)
     with pytest.raises(RuntimeError):
         agent.normalizer.mean + torch.ones(3)
@@ -219,11 +220,13 @@ def test_what_is_compiled_has_no_break_in_its_graph(algorithm: str,
 
     monkeypatch.setattr(torch, "compile", compiled)
     plain, ours = make(algorithm), make(algorithm)
-    updaters = [updater_of(agent) for agent in (plain, ours)]
-    fuse(ours)
+    updaters = [updater_of(plain), updater_of(ours, replace(TRAIN, device="cuda", compiled=True))]
     for number in range(1, 3):
         for updater in updaters:
             updater.update(Phase.FULL, number)
+    for (name, left), right in zip(updaters[0].late_metrics().items(),
+                                   updaters[1].late_metrics().values(), strict=True):
+        assert right == pytest.approx(left, rel=1e-4, abs=1e-6), name
     for (name, a), (_, b) in zip(plain.state().items(), ours.state().items(), strict=True):
         torch.testing.assert_close(b, a, rtol=1e-4, atol=1e-6, msg=lambda m, n=name: f"{n} {m}")
     torch._dynamo.reset()

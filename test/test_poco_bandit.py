@@ -58,8 +58,7 @@ def fine_tune(agent: Poco, generator: np.random.Generator, critic: Callable[[Ten
               updates: int) -> None:
     agent.critic = KnownCritic(critic)  # type: ignore[assignment]
     for _ in range(updates):
-        agent.update_actor(bandit_batch(actions(generator, 256), np.zeros(256)),
-                           with_posterior=True)
+        agent.update_actor(bandit_batch(actions(generator, 256), np.zeros(256)))
 
 
 def shares(drawn: np.ndarray) -> np.ndarray:

@@ -33,6 +33,7 @@ from poco_ros.learning.device_replay import DeviceReplay
 from poco_ros.learning.experience import Experience, ReplayExperience
 from poco_ros.learning.networks import ChunkCritic, ChunkField, Fuse
 from poco_ros.learning.replay import Replay
+from poco_ros.learning.side import SideStream
 from poco_ros.learning.updater import DivergedError, HostUpdater, Updater, diverged
 
 WARM_UPS = 3
@@ -55,10 +56,12 @@ class DeviceUpdater(Updater):
         self._generation = 0  # of the replay, for which the graphs were captured
         self._stream = torch.cuda.Stream(agent.device) if captured else None
         make_static(agent, train.precision)
+        if agent.device.type == "cuda":
+            give_sides(agent)
         if captured:
             make_capturable(agent)
         if train.compiled:
-            fuse(agent)
+            fuse(*parts_of(agent), agent, self.replay, self._sums)
 
     def update(self, phase: Phase, number: int) -> dict[str, float]:
         """Start update number ``number``; wait for it only when the sums are read after it."""
@@ -172,9 +175,15 @@ class DeviceSums:
         unknown = set(metrics) - set(self.names)
         if unknown:
             raise KeyError(f"metrics {sorted(unknown)} are not among the agent's METRICS")
-        sums, first, count = self.tensors
-        values = torch.stack([metrics.get(name, self._zero).reshape(()).float()
-                              for name in self.names])
+        self._add(*self.tensors, [metrics.get(name, self._zero) for name in self.names])
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the sums compiled."""
+        self._add = compiled(self._add)  # type: ignore[method-assign]
+
+    @staticmethod
+    def _add(sums: Tensor, first: Tensor, count: Tensor, metrics: list[Tensor]) -> None:
+        values = torch.stack([metric.reshape(()).float() for metric in metrics])
         count.add_(1.0)
         sums.add_(values)
         strange = ~torch.isfinite(values) & (first == 0.0)
@@ -246,6 +255,14 @@ def make_static(agent: Agent, precision: str) -> None:
             part.product_dtype = torch.bfloat16 if precision == "bf16" else None
 
 
+def give_sides(agent: Agent) -> None:
+    """Let work of ``agent`` run side by side on its GPU."""
+    agent.side = SideStream(agent.device, priority=-1)  # many short kernels, or they end last
+    for part in parts_of(agent):
+        if isinstance(part, (ChunkField, ChunkCritic)):
+            part.side = SideStream(agent.device)
+
+
 def make_capturable(agent: Agent) -> None:
     """Let the optimisers keep their step counts on the GPU only."""
     for optimizer in agent.optimizers().values():
@@ -253,10 +270,10 @@ def make_capturable(agent: Agent) -> None:
             group["capturable"] = True
 
 
-def fuse(agent: Agent) -> None:
-    """Compile what networks offer for it."""
+def fuse(*parts: object) -> None:
+    """Compile what ``parts`` offer for it."""
     compiled = cast(Fuse, partial(torch.compile, fullgraph=True, dynamic=False))
-    for part in parts_of(agent):
+    for part in parts:
         offered = getattr(part, "fuse", None)
         if offered is not None:
             offered(compiled)

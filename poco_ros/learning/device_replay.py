@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from poco_ros.learning.networks import Fuse
 from poco_ros.learning.replay import FIELDS, ChunkBatch, Replay
 
 DRAWS = 1 << 62
@@ -94,7 +95,15 @@ class DeviceReplay:
     @torch.no_grad()
     def chunks(self, starts: Tensor, horizon: int, gamma: float) -> ChunkBatch[Tensor]:
         """Return the chunks that begin at the rows ``starts`` (B,), as :meth:`Replay.chunks`."""
-        rows, powers = self._rows, self._powers_of(horizon, gamma)
+        return self._gathered(self._rows, starts, self._powers_of(horizon, gamma))
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have gathering compiled."""
+        self._gathered = compiled(self._gathered)  # type: ignore[method-assign]
+
+    def _gathered(self, rows: dict[str, Tensor], starts: Tensor,
+                  powers: Tensor) -> ChunkBatch[Tensor]:
+        horizon = len(powers) - 1
         left = rows["left"][starts].long()
         real = left.clamp(max=horizon)
         steps = torch.arange(horizon, device=self.device)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from poco_ros.learning.config import FLOW
 from poco_ros.learning.generative import GenerativePolicy, masked_mean, normal
-from poco_ros.learning.networks import ChunkField
+from poco_ros.learning.networks import ChunkField, Fuse
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +51,17 @@ class FlowField(ChunkField, GenerativePolicy):
     def losses(self, observations: Tensor, chunks: Tensor, generator: torch.Generator,
                valid: Tensor | None = None) -> Tensor:
         """Return the flow loss of each chunk, (B,), with fresh noise and times."""
-        return flow_losses(self, observations, chunks, FlowNoise.draw(chunks, generator), valid)
+        noise = FlowNoise.draw(chunks, generator)
+        return self._losses(observations, chunks, noise.a_0, noise.times, valid)
+
+    def _losses(self, observations: Tensor, a_1: Tensor, a_0: Tensor, times: Tensor,
+                valid: Tensor | None) -> Tensor:
+        return flow_losses(self, observations, a_1, FlowNoise(a_0, times), valid)
+
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the element-wise work of the loss compiled too."""
+        super().fuse(compiled)
+        self._losses = compiled(self._losses)  # type: ignore[method-assign]
 
     def sample(self, observations: Tensor, count: int, generator: torch.Generator,
                steps: int = 0) -> Tensor:

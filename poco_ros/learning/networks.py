@@ -14,6 +14,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,11 +22,24 @@ from torch.nn import functional as F  # noqa: N812
 
 from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.policies.gaussian import LOG_STD_MAX, LOG_STD_MIN
+from poco_ros.learning.side import Side, in_halves
 
-Fuse = Callable[[Callable[..., Tensor]], Callable[..., Tensor]]
+Fuse = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What compiles a function: ``torch.compile`` with its options."""
 BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
+
+
+SPLIT_ROWS = 4096
+"""From so many rows on, half of them is enough for a GPU's products."""
+ALIGNED = 8
+"""Columns of which a GPU's products want a multiple: else they take kernels of half the speed."""
+
+
+def aligned(x: Tensor, dim: int = -1) -> Tensor:
+    """Return x with zeros behind it in ``dim`` up to a multiple of :data:`ALIGNED`."""
+    behind = x.dim() - 1 - dim % x.dim()
+    return F.pad(x, (0, 0) * behind + (0, -x.shape[dim] % ALIGNED))
 
 
 def block_rows(width: int) -> int:
@@ -69,6 +83,8 @@ class ChunkField(nn.Module):
 
     whole = False
     """Whether chunks are led in one big batch: always on a GPU, elsewhere where set."""
+    side: Side | None = None
+    """Where one half of a very big batch is led beside the other."""
     product_dtype: torch.dtype | None = None
     """Type in which the network's products are done; None = that of its weights, float32."""
 
@@ -79,6 +95,7 @@ class ChunkField(nn.Module):
         self.hidden_dim, self.activation = hidden_dim, activation
         self.layers = mlp_layers(observation_size + chunk_size + 1, hidden_dim, num_layers,
                                  chunk_size)
+        self._times: dict[tuple[torch.device, tuple[float, ...]], Tensor] = {}
 
     def products(self, device: torch.device) -> AbstractContextManager[object]:
         """Return the context in which the network is to run for :attr:`product_dtype`."""
@@ -129,16 +146,33 @@ class ChunkField(nn.Module):
 
     def _walk_whole(self, observations: Tensor, chunks: Tensor, times: Sequence[float],
                     step: Callable[[int, Tensor, Tensor], object]) -> Tensor:
+        batch, count, size = chunks.shape
         dtype = self.product_dtype or chunks.dtype
         first, *behind = [(layer.weight.to(dtype), layer.bias.to(dtype))
                           for layer in linear_layers(self.layers)]
-        sizes = self.observation_size, chunks.shape[2], 1
-        w_observation, w_chunk, w_time = first[0].split(sizes, dim=1)
+        w_observation, w_chunk, w_time = first[0].split((self.observation_size, size, 1), dim=1)
         fixed = F.linear(observations.to(dtype), w_observation, first[1])
-        moved = chunks.clone()
-        for index, time in enumerate(times):
-            step(index, moved, self._output(moved, fixed + w_time.t() * time, w_chunk, behind))
-        return moved
+        w_chunk = aligned(w_chunk)
+        behind[-1] = aligned(behind[-1][0], 0), aligned(behind[-1][1])
+        bases = (fixed + self._times_on(chunks.device, tuple(times)) * w_time.t()).to(dtype)
+        wide = aligned(chunks)
+        moved = wide[..., :size]
+
+        def lead(states: slice) -> None:
+            for index in range(len(times)):
+                output = self._output(wide[states], bases[index, states], w_chunk, behind)
+                step(index, moved[states], output[..., :size])
+
+        in_halves(self.side if batch * count >= SPLIT_ROWS else None, batch, lead)
+        return moved.contiguous()
+
+    def _times_on(self, device: torch.device, times: tuple[float, ...]) -> Tensor:
+        """Return ``times`` as (S, 1, 1); made once, and never from memory of the host."""
+        key = device, times
+        if key not in self._times:
+            self._times[key] = torch.cat([torch.full((1, 1, 1), time, device=device)
+                                          for time in times])
+        return self._times[key]
 
     def _output(self, moved: Tensor, base: Tensor, w_chunk: Tensor,
                 behind: list[tuple[Tensor, Tensor]]) -> Tensor:
@@ -233,6 +267,8 @@ class ChunkCritic(nn.Module):
 
     whole = False
     """Whether candidates are done in one big batch: always on a GPU, elsewhere where set."""
+    side: Side | None = None
+    """Where one half of a very big batch is done beside the other."""
 
     def _normalise(self, x: Tensor, index: int) -> Tensor:
         x = F.layer_norm(x, (self.hidden_dim,))
@@ -251,7 +287,9 @@ class ChunkCritic(nn.Module):
         """Return the members' mean Q (B, N) for (B, O) and candidates (B, N, C)."""
         batch, count, size = candidates.shape
         if self.whole or candidates.device.type != "cpu":
-            return self._mean_of_whole(observations, candidates)
+            side = self.side if batch * count >= SPLIT_ROWS else None
+            return torch.cat(in_halves(side, batch, lambda states: self._mean_of_whole(
+                observations[states], candidates[states])))
         rows = candidates.reshape(batch * count, size)
         total = rows.new_zeros(batch * count)
         states = max(1, block_rows(self.hidden_dim) // count)
@@ -277,21 +315,18 @@ class ChunkCritic(nn.Module):
         w_observation, w_chunk = self.weights[0].split((self.observation_size, size), dim=1)
         fixed = torch.baddbmm(self.biases[0], observations.expand(self.members, -1, -1),
                               w_observation)
-        rows = candidates.reshape(batch * count, size).expand(self.members, -1, -1)
-        x = torch.bmm(rows, w_chunk).unflatten(1, (batch, count)) + fixed.unsqueeze(2)
-        return self._behind(x.flatten(1, 2)).mean(dim=0).view(batch, count)
-
-    def _behind(self, x: Tensor) -> Tensor:
-        """Return Q (E, rows) for what the first layer makes, (E, rows, width)."""
+        rows = aligned(candidates.reshape(batch * count, size)).expand(self.members, -1, -1)
+        x = torch.bmm(rows, aligned(w_chunk, 1)).unflatten(1, (batch, count)) + fixed.unsqueeze(2)
+        x = x.flatten(1, 2)
         for index in range(len(self.scales)):
             x = self._normalise(activate(x, self.activation), index)
             x = torch.bmm(x, self.weights[index + 1]) + self.biases[index + 1]
-        return x.squeeze(-1)
+        return x.squeeze(-1).mean(dim=0).view(batch, count)
 
     def fuse(self, compiled: Fuse) -> None:
         """Have the element-wise work of both forms that a GPU uses compiled."""
         self.forward = compiled(self.forward)  # type: ignore[method-assign]
-        self._behind = compiled(self._behind)  # type: ignore[method-assign]
+        self._mean_of_whole = compiled(self._mean_of_whole)  # type: ignore[method-assign]
 
 
 class Value(nn.Module):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import enum
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -20,6 +21,7 @@ from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError
 from poco_ros.learning.config import AgentConfig, TrainConfig
 from poco_ros.learning.experience import Experience, ReplayExperience
+from poco_ros.learning.networks import Fuse
 from poco_ros.learning.normalizer import Normalizer
 from poco_ros.learning.policies import (
     EVALUATE,
@@ -31,6 +33,7 @@ from poco_ros.learning.policies import (
 )
 from poco_ros.learning.policies.base import check_tensors
 from poco_ros.learning.replay import ChunkBatch
+from poco_ros.learning.side import InTurn, Side
 
 
 class Phase(enum.Enum):
@@ -92,6 +95,8 @@ class Agent(ABC):
     static_shapes = False
     """Whether :meth:`update` is to have the same shapes whatever the data: for a captured graph.
     An update must then read no value on the host and take no constant from it."""
+    side: Side = InTurn()
+    """Where :meth:`beside` works."""
 
     def __init__(self, config: AgentConfig, signature: Signature, seed: int,
                  device: str = "cpu") -> None:
@@ -123,11 +128,26 @@ class Agent(ABC):
         return torch.optim.Adam(module.parameters(), lr=rate, fused=True)
 
     @staticmethod
-    def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> None:
-        """Do one step of ``optimizer`` down ``loss``."""
-        optimizer.zero_grad(set_to_none=True)
+    def descend(optimizer: torch.optim.Optimizer, loss: Tensor, onto: bool = False) -> None:
+        """Do one step of ``optimizer`` down ``loss``, plus ``onto`` the gradients there are."""
+        if not onto:
+            optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
+
+    def fuse(self, compiled: Fuse) -> None:  # noqa: B027
+        """Have own functions of tensors compiled; the networks' are their own matter."""
+
+    def beside(self) -> AbstractContextManager[object]:
+        """Return a context whose work may run beside what follows it, until :meth:`together`.
+
+        Neither may need or change what the other changes. What is drawn is the same as in turn.
+        """
+        return self.side.begin()
+
+    def together(self) -> None:
+        """Have what follows see what was done :meth:`beside`."""
+        self.side.join()
 
     def modules(self) -> dict[str, torch.nn.Module]:
         """Return all networks by name."""

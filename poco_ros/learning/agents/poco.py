@@ -19,6 +19,7 @@ from torch import Tensor
 from poco_ros.learning.agents.base import Batch, Phase
 from poco_ros.learning.agents.parts import CRITIC_METRICS, WithCritic, WithGenerative, mean_q
 from poco_ros.learning.config import PocoConfig
+from poco_ros.learning.networks import Fuse
 
 
 def posterior_weights(q: Tensor, eta: float) -> Tensor:
@@ -50,12 +51,25 @@ class Poco(WithCritic, WithGenerative):
 
     def update(self, batch: Batch, phase: Phase) -> dict[str, Tensor]:
         """Update critic and target (CRITIC, FULL) and actor (CLONE, FULL)."""
-        metrics: dict[str, Tensor] = {}
-        if phase is not Phase.CLONE:
-            metrics |= self.update_critic(batch)
-        if phase is not Phase.CRITIC:
-            metrics |= self.update_actor(batch, with_posterior=phase is Phase.FULL)
-        return metrics
+        if phase is Phase.CLONE:
+            return self.update_clone(batch)
+        if phase is Phase.CRITIC:
+            return self.update_critic(batch)
+        with self.beside():  # meanwhile candidates are drawn, to be weighed by this critic
+            metrics = self.update_critic(batch)
+        return metrics | self.update_actor(batch)
+
+    def update_actor(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on behaviour cloning plus beta times the clipped E-M loss."""
+        self.actor_optimizer.zero_grad(set_to_none=True)
+        with self.beside():
+            clone_loss = self.clone_losses(batch).mean()
+            clone_loss.backward()
+            clone_loss = clone_loss.detach()
+        count = self.config.posterior_batch or len(batch.observations)
+        posterior_loss, metrics = self.posterior_loss(batch.observations[:count])
+        self.descend(self.actor_optimizer, self.config.beta * posterior_loss, onto=True)
+        return {"actor/clone_loss": clone_loss} | metrics
 
     @torch.no_grad()
     def next_q(self, batch: Batch) -> Tensor:
@@ -63,18 +77,6 @@ class Poco(WithCritic, WithGenerative):
         chunks = self.actor.sample(batch.next_observations, 1, self.generator,
                                    self.config.steps_for_targets).squeeze(1)
         return mean_q(self.target_critic, batch.next_observations, chunks)
-
-    def update_actor(self, batch: Batch, with_posterior: bool) -> dict[str, Tensor]:
-        """One step on behaviour cloning plus, with_posterior, beta times the clipped E-M loss."""
-        clone_loss = self.clone_losses(batch).mean()
-        loss, metrics = clone_loss, {"actor/clone_loss": clone_loss.detach()}
-        if with_posterior:
-            count = self.config.posterior_batch or len(batch.observations)
-            posterior_loss, found = self.posterior_loss(batch.observations[:count])
-            loss = clone_loss + self.config.beta * posterior_loss
-            metrics |= found
-        self.descend(self.actor_optimizer, loss)
-        return metrics
 
     def posterior_loss(self, observations: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """Return mean_s sum_i w_i min(loss_i, zeta) for observations (B, O), and metrics."""
@@ -96,9 +98,18 @@ class Poco(WithCritic, WithGenerative):
             states, slots = torch.nonzero(keep, as_tuple=True)
             picked, shares = candidates[states, slots], weights[states, slots]
         losses = self.actor.losses(observations[states], picked, self.generator)
-        posterior_loss = (shares * clip_loss(losses, config.zeta)).sum() / batch
+        return self._weighted(losses, shares, weights, q)
+
+    def _weighted(self, losses: Tensor, shares: Tensor, weights: Tensor,
+                  q: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the sum of clipped ``losses`` (n,) in ``shares`` (n,) a state, and metrics.
+
+        Of weights (B, N) and Q (B, N) only metrics are made.
+        """
+        zeta, (batch, count) = self.config.zeta, q.shape
+        posterior_loss = (shares * clip_loss(losses, zeta)).sum() / batch
         with torch.no_grad():
-            beyond = losses > config.zeta if config.zeta else torch.zeros_like(losses)
+            beyond = losses > zeta if zeta else torch.zeros_like(losses)
             metrics = {
                 "poco/posterior_loss": posterior_loss.detach(),
                 "poco/unclipped_loss": (shares * losses).sum() / batch,
@@ -109,12 +120,17 @@ class Poco(WithCritic, WithGenerative):
             }
         return posterior_loss, metrics
 
+    def fuse(self, compiled: Fuse) -> None:
+        """Have the weighted sum and the metrics compiled."""
+        self._weighted = compiled(self._weighted)  # type: ignore[method-assign]
+
     @torch.no_grad()
     def weighted_candidates(self, observations: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """E-step: return candidates (B, N, C), their weights (B, N) and Q (B, N)."""
         config = self.config
         candidates = self.actor.sample(observations, config.num_candidates, self.generator,
                                        config.steps_for_candidates)
+        self.together()
         critic = self.target_critic if config.weight_critic == "target" else self.critic
         q = critic.mean_of_candidates(observations, candidates)
         return candidates, posterior_weights(q, config.eta), q
