@@ -57,7 +57,8 @@ class DeviceUpdater(Updater):
         self._stream = torch.cuda.Stream(agent.device) if captured else None
         make_static(agent, train.precision)
         if agent.device.type == "cuda":
-            give_sides(agent)
+            # Many short kernels: behind the long ones they would end last.
+            agent.side = SideStream(agent.device, priority=-1)
         if captured:
             make_capturable(agent)
         if train.compiled:
@@ -253,14 +254,6 @@ def make_static(agent: Agent, precision: str) -> None:
             part.whole = True
         if isinstance(part, ChunkField):
             part.product_dtype = torch.bfloat16 if precision == "bf16" else None
-
-
-def give_sides(agent: Agent) -> None:
-    """Let work of ``agent`` run side by side on its GPU."""
-    agent.side = SideStream(agent.device, priority=-1)  # many short kernels, or they end last
-    for part in parts_of(agent):
-        if isinstance(part, (ChunkField, ChunkCritic)):
-            part.side = SideStream(agent.device)
 
 
 def make_capturable(agent: Agent) -> None:

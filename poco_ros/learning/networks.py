@@ -22,7 +22,6 @@ from torch.nn import functional as F  # noqa: N812
 
 from poco_ros.learning.fast_linear import FastLinear, activate
 from poco_ros.learning.policies.gaussian import LOG_STD_MAX, LOG_STD_MIN
-from poco_ros.learning.side import Side, in_halves
 
 Fuse = Callable[[Callable[..., Any]], Callable[..., Any]]
 """What compiles a function: ``torch.compile`` with its options."""
@@ -30,8 +29,6 @@ BLOCK_ELEMENTS = 1 << 18
 """Elements of one hidden layer in a block: 1 MiB of float32, what a core's cache holds."""
 
 
-SPLIT_ROWS = 4096
-"""From so many rows on, half of them is enough for a GPU's products."""
 ALIGNED = 8
 """Columns of which a GPU's products want a multiple: else they take kernels of half the speed."""
 
@@ -83,8 +80,6 @@ class ChunkField(nn.Module):
 
     whole = False
     """Whether chunks are led in one big batch: always on a GPU, elsewhere where set."""
-    side: Side | None = None
-    """Where one half of a very big batch is led beside the other."""
     product_dtype: torch.dtype | None = None
     """Type in which the network's products are done; None = that of its weights, float32."""
 
@@ -146,8 +141,7 @@ class ChunkField(nn.Module):
 
     def _walk_whole(self, observations: Tensor, chunks: Tensor, times: Sequence[float],
                     step: Callable[[int, Tensor, Tensor], object]) -> Tensor:
-        batch, count, size = chunks.shape
-        dtype = self.product_dtype or chunks.dtype
+        size, dtype = chunks.shape[2], self.product_dtype or chunks.dtype
         first, *behind = [(layer.weight.to(dtype), layer.bias.to(dtype))
                           for layer in linear_layers(self.layers)]
         w_observation, w_chunk, w_time = first[0].split((self.observation_size, size, 1), dim=1)
@@ -157,13 +151,8 @@ class ChunkField(nn.Module):
         bases = (fixed + self._times_on(chunks.device, tuple(times)) * w_time.t()).to(dtype)
         wide = aligned(chunks)
         moved = wide[..., :size]
-
-        def lead(states: slice) -> None:
-            for index in range(len(times)):
-                output = self._output(wide[states], bases[index, states], w_chunk, behind)
-                step(index, moved[states], output[..., :size])
-
-        in_halves(self.side if batch * count >= SPLIT_ROWS else None, batch, lead)
+        for index, base in enumerate(bases):
+            step(index, moved, self._output(wide, base, w_chunk, behind)[..., :size])
         return moved.contiguous()
 
     def _times_on(self, device: torch.device, times: tuple[float, ...]) -> Tensor:
@@ -267,8 +256,6 @@ class ChunkCritic(nn.Module):
 
     whole = False
     """Whether candidates are done in one big batch: always on a GPU, elsewhere where set."""
-    side: Side | None = None
-    """Where one half of a very big batch is done beside the other."""
 
     def _normalise(self, x: Tensor, index: int) -> Tensor:
         x = F.layer_norm(x, (self.hidden_dim,))
@@ -287,9 +274,7 @@ class ChunkCritic(nn.Module):
         """Return the members' mean Q (B, N) for (B, O) and candidates (B, N, C)."""
         batch, count, size = candidates.shape
         if self.whole or candidates.device.type != "cpu":
-            side = self.side if batch * count >= SPLIT_ROWS else None
-            return torch.cat(in_halves(side, batch, lambda states: self._mean_of_whole(
-                observations[states], candidates[states])))
+            return self._mean_of_whole(observations, candidates)
         rows = candidates.reshape(batch * count, size)
         total = rows.new_zeros(batch * count)
         states = max(1, block_rows(self.hidden_dim) // count)

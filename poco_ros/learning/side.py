@@ -1,20 +1,18 @@
 """Work that may run beside other work on the same device.
 
-A GPU has many small kernels of the critic to do while it leads thousands of candidates, and
-activations, which wait for memory, while it multiplies. What is told apart here runs in another
-stream; in a captured graph it is a branch. Nothing that is drawn or computed changes.
+A GPU can do the many small kernels of a critic's update while it leads thousands of candidates.
+What is told apart here runs in another stream; in a captured graph it is a branch. Nothing that is
+drawn or computed changes.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import torch
-
-R = TypeVar("R")
 
 
 class Side(Protocol):
@@ -63,17 +61,3 @@ class SideStream:
         if self._apart:  # a stream that is in no capture cannot be joined to one
             torch.cuda.current_stream(self._device).wait_stream(self._stream)
         self._apart = False
-
-
-def in_halves(side: Side | None, count: int, work: Callable[[slice], R]) -> list[R]:
-    """Return what ``work`` makes of the halves of ``count`` rows, done side by side.
-
-    Without a side all rows are done at once.
-    """
-    if side is None or count < 2:
-        return [work(slice(None))]
-    with side.begin():
-        second = work(slice(count // 2, None))
-    first = work(slice(count // 2))
-    side.join()
-    return [first, second]
