@@ -1,8 +1,8 @@
 """Scene at the paper's size on a GPU: minutes from demonstrations to the last evaluation.
 
 500,000 updates offline, 200,000 steps of the environment online with as many updates, in tf32 and
-compiled, and evaluations of 50 episodes every 50,000 steps. ``RESULT scene_paper_minutes`` is what a clock shows
-for ``poco train``; making the play data, once, is apart.
+compiled, and evaluations of 50 episodes every 50,000 steps. ``RESULT scene_paper_minutes`` is what
+a clock shows for ``poco train``; making the play data, once, is apart.
 """
 
 from __future__ import annotations
