@@ -98,6 +98,15 @@ def stored(graph: RobotGraph, watcher: Watcher, name: str) -> Episode:
     return next(e for e in EpisodeStore(graph.folder / "run/episodes") if e.id == name)
 
 
+def test_a_usual_start_reports_no_error(graph: RobotGraph, watcher: Watcher) -> None:
+    """What is not there yet is waited for: all nodes and the hardware start at once."""
+    watcher.wait(graph, lambda: bool(watcher.episodes) and "press ready"
+                 in watcher.episodes[-1].detail, "the rollout waits for the operator")
+    for name in graph.processes:
+        said = (graph.folder / f"{name}.log").read_text()
+        assert "[ERROR]" not in said, f"{name}\n{said}"
+
+
 @pytest.mark.parametrize(("key", "outcome"), [("success", Outcome.SUCCESS),
                                               ("failure", Outcome.FAILURE)])
 def test_a_key_ends_the_episode_and_the_arm_goes_home(graph: RobotGraph, watcher: Watcher,

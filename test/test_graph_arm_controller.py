@@ -510,7 +510,7 @@ def test_without_the_operators_heartbeat_it_stops(
     graph.nodes[NODE].interrupt()
     since = driver.reports(NODE)
     graph.nodes[NODE].start()
-    driver.wait(lambda: driver.says(NODE, "not activated: no heartbeat of the operator", since),
+    driver.wait(lambda: driver.says(NODE, "waiting for operator_heartbeat (keypad_reward", since),
                 "it takes no control")
     assert driver.figure("state") == "inactive"
 

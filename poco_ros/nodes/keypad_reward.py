@@ -73,7 +73,7 @@ class KeypadReward(HardwareNode):
         self.keypad = Keypad(self.config, self._presses.put, processes.keeper())
         self.desk = LabelDesk(self.config.labels)
         self._stop = StopCall(self)
-        self._next_beat = 0.0
+        self._next_beat = self._error_at = 0.0
         self._pressed = dict.fromkeys(Meaning, 0)
         self._reward = self.create_publisher(Reward, names.REWARD, names.TICK_QOS)
         self._ready = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
@@ -93,6 +93,7 @@ class KeypadReward(HardwareNode):
         """Begin to read the keypad; one that is not plugged in yet is waited for."""
         self.health.wait_for(KEYPAD)
         self._next_beat = time.monotonic() + BEAT
+        self._error_at = time.monotonic() + self.health.patience
         self.keypad.start()
 
     def disconnect(self) -> None:
@@ -171,9 +172,12 @@ class KeypadReward(HardwareNode):
         if self.state not in ("inactive", "active"):
             return
         if not self.keypad.readable:
+            if time.monotonic() < self._error_at:
+                return
             why = self.keypad.trouble or "its reader hangs; restart the node"
             self.health.fault(KEYPAD, f"no key can be read: {why}")
             return
+        self._error_at = 0.0  # one that is gone again is an error at once
         self.health.got(KEYPAD)
         self.health.healed(KEYPAD)
         if self.state == "active":

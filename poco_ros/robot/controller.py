@@ -104,7 +104,7 @@ class ArmController:
                 operator is there who could stop it.
         """
         self._refuse_when_stopped()
-        if self._heartbeat_lost():
+        if self.heartbeat_lost:
             raise ArmError("not activated: no heartbeat of the operator for"
                            f" {self.config.control.heartbeat_timeout:g} s; does keypad_reward run,"
                            " and is its keypad plugged in?")
@@ -374,11 +374,13 @@ class ArmController:
         return self._record(None, self.filter.hold(self.arm.read(), self._reason))
 
     def _watch_heartbeat(self) -> None:
-        if self._heartbeat_lost():
+        if self.heartbeat_lost:
             self.stop("no heartbeat of the operator for"
                       f" {self.config.control.heartbeat_timeout:g} s")
 
-    def _heartbeat_lost(self) -> bool:
+    @property
+    def heartbeat_lost(self) -> bool:
+        """Whether an operator's heartbeat is wanted and none has come lately."""
         timeout = self.config.control.heartbeat_timeout
         return timeout > 0.0 and time.monotonic_ns() - self._heartbeat_ns > timeout * 1e9
 

@@ -20,6 +20,8 @@ from rclpy.lifecycle.node import LifecycleNodeMixin
 from poco_ros.core.errors import PocoError
 from poco_ros.ros.node import PocoNode
 
+LOOK = 0.2
+"""Pause before a node that waits for another looks again [s]."""
 RETRY = 1.0
 """Pause before hardware that was not there is tried again [s]."""
 RCLError: type[Exception] = _rclpy.RCLError
@@ -41,11 +43,16 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
         self._state = "unconfigured"
         self._bring_up = False
         self._try_at = 0.0
+        self._awaited = ""
 
     # -- what a subclass does -----------------------------------------------------------------
 
     def connect(self) -> None:
         """Configure: open the hardware. Raises PocoError when it is not there."""
+
+    def awaited(self) -> str:
+        """Return for what of other nodes autostart waits before it activates; empty: nothing."""
+        return ""
 
     def engage(self) -> None:
         """Activate: begin to work. Raises PocoError when the hardware refuses."""
@@ -80,12 +87,21 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
             try:
                 if self._state == "unconfigured":
                     self.trigger_configure()
-                if self._state == "inactive":
+                if self._state == "inactive" and not self._waits():
                     self.trigger_activate()
             except RCLError:  # the executor has begun a transition: somebody else decides first
                 self.get_logger().info("somebody asks for a transition; autostart waits for it")
             self._bring_up = self._bring_up and self._state in ("unconfigured", "inactive")
-        self._try_at = time.monotonic() + RETRY
+        self._try_at = time.monotonic() + (LOOK if self._awaited else RETRY)
+
+    def _waits(self) -> bool:
+        """Say for what it waits, if for anything."""
+        before, self._awaited = self._awaited, self.awaited()
+        if before and before != self._awaited:
+            self.health.got(before)
+        if self._awaited:
+            self.health.wait_for(self._awaited)
+        return bool(self._awaited)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect."""

@@ -35,6 +35,7 @@ from poco_ros.ros.parameters import declare_settings
 
 ARM = "arm"
 LEADING = "teaching mode of the arm (its button)"
+HEARTBEAT = f"{names.OPERATOR_HEARTBEAT} (keypad_reward, with its keypad plugged in)"
 SOON = 0.02
 """Longest wait of the main thread while a reset is on its way [s]."""
 HAND_LED = ("teaching", "not_enabled")
@@ -94,6 +95,10 @@ class ArmControllerNode(HardwareNode):
             self._priority = f"normal ({refused})" if refused else "real-time"
         self.get_logger().info(f"the arm is on bus {self.config.arm.interface}"
                                f" {self.config.arm.channel}")
+
+    def awaited(self) -> str:
+        """Nobody could stop the arm before the operator's keypad is there."""
+        return HEARTBEAT if self.controller.heartbeat_lost and not self.teaching else ""
 
     def engage(self) -> None:
         """Power the arm and hold it where it is; one that a person leads is left alone."""
