@@ -1,11 +1,11 @@
 """Ticks of the arm's node while the real learner trains on the same machine.
 
 The emulated cell, the arm's node and the learner are processes that are kept as the launcher keeps
-them: each in a session of its own, the learner at a lower priority. This process plays the
-rollout: it sends a chunk for every five ticks, so that all that a tick can have to do is done. The
-figures are those of the node's ``/diagnostics`` and count every tick since it came up; the learner
-trains before. A bare timer at ordinary priority, with nothing to do, tells what the machine itself
-makes late in the same minutes.
+them: each in a session of its own, the learner at a lower priority. The learner does whole updates
+without a pause, several times as many as a robot's steps ask for. This process plays the rollout:
+it sends a chunk for every five ticks, so that all that a tick can have to do is done. The figures
+are those of the node's ``/diagnostics`` and count every tick since it came up. A bare timer at
+ordinary priority, with nothing to do, tells what the machine itself makes late meanwhile.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -33,7 +34,8 @@ from std_msgs.msg import Header
 
 from benchmarks.graph import isolate
 from poco_ros.core import chunk as core
-from poco_ros.preset import find_preset
+from poco_ros.core.config import to_yaml
+from poco_ros.preset import load_preset
 from poco_ros.processes import LEARNER_NICENESS, kept_environment
 from poco_ros.robot.ticker import Phase, Ticker
 from poco_ros.ros import convert, names
@@ -145,7 +147,11 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         folder, sender = Path(name), Sender()
         log = folder / "log"
-        stack.enter_context(kept(log, "learner", f"preset:={find_preset(args.preset)}",
+        preset = load_preset(args.preset)
+        endless = folder / "preset.yaml"
+        endless.write_text(to_yaml(replace(preset, train=replace(
+            preset.train, offline_steps=1_000_000_000, offline_objective="full"))))
+        stack.enter_context(kept(log, "learner", f"preset:={endless}",
                                  f"run_dir:={folder / 'run'}", nice=LEARNER_NICENESS))
         stack.enter_context(kept(log, "cell", "--folder", str(folder), "--port", "0",
                                  "--no-operator"))

@@ -96,6 +96,25 @@ def test_phases_outside_the_period_are_refused(offsets: list[float]) -> None:
         Ticker(1.0, [Phase(offset, lambda: None) for offset in offsets], print)
 
 
+def test_all_threads_run_in_short_slices_or_the_reason_is_told() -> None:
+    """Also those of libraries; and nothing else is changed, such as the niceness."""
+    program = (
+        "import ctypes, os, threading; from pathlib import Path\n"
+        "from poco_ros.robot import ticker\n"
+        "os.nice(3); end = threading.Event(); threading.Thread(target=end.wait).start()\n"
+        "why, found = ticker.ask_for_short_slices(), ticker.SchedAttr()\n"
+        "number = ticker.SCHED_ATTR[os.uname().machine][1]\n"
+        "for task in Path('/proc/self/task').iterdir():\n"
+        "    ctypes.CDLL(None).syscall(number, int(task.name), ctypes.byref(found), 48, 0)\n"
+        "    print(why or (found.policy, found.runtime))\n"
+        "print(os.nice(0)); end.set()")
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
+                          check=True, cwd=Path(__file__).resolve().parent.parent).stdout
+    *threads, niceness = said.splitlines()
+    assert niceness == "3" and len(threads) >= 2
+    assert set(threads) == {"(0, 100000)"} or "6.12" in said, said
+
+
 def test_real_time_priority_is_given_to_the_threads_or_the_reason_is_told() -> None:
     program = ("import os, threading; from poco_ros.robot.ticker import ask_for_realtime\n"
                "end = threading.Event(); threading.Thread(target=end.wait).start()\n"

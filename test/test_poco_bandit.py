@@ -5,7 +5,9 @@ It asks a policy only for samples and a loss a sample, so all of it holds for ev
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -21,7 +23,14 @@ MODES = (-0.6, 0.0, 0.6)
 ZETA = {"flow": 0.05, "diffusion": 0.01, "consistency": 0.05}
 """A tight clip. The loss of a diffusion model is small for any action where the noise is large,
 so its scale, and the clip with it, is smaller."""
-every_model = pytest.mark.parametrize("policy", list(ZETA))
+every_model = pytest.mark.parametrize("policy", [
+    pytest.param(name, marks=pytest.mark.xdist_group(f"bandit of {name}")) for name in ZETA])
+"""One process for each model: it is cloned once."""
+
+
+BANDIT = {policy: PocoConfig(
+    chunk_horizon=1, hidden_dim=64, num_layers=3, lr=1e-3, num_candidates=16, eta=0.1,
+    posterior_batch=64, policy=policy, diffusion_sampler="ddpm") for policy in ZETA}
 
 
 class KnownCritic(torch.nn.Module):
@@ -40,18 +49,21 @@ def actions(generator: np.random.Generator, count: int) -> np.ndarray:
     return (generator.choice(MODES, count) + 0.04 * generator.standard_normal(count))[:, None]
 
 
-def cloned(policy: str = "flow", **settings: object) -> tuple[Poco, np.random.Generator]:
-    """Return a cloned agent; DDPM, for DDIM in few steps blurs the modes of so small a model."""
-    config = PocoConfig(**{"chunk_horizon": 1, "hidden_dim": 64, "num_layers": 3,  # type: ignore
-                            "lr": 1e-3, "num_candidates": 16, "eta": 0.1,
-                            "posterior_batch": 64, "policy": policy,
-                            "diffusion_sampler": "ddpm", **settings})
-    agent = agent_for(config)
-    assert isinstance(agent, Poco)
-    generator = np.random.default_rng(0)
+@functools.cache
+def cloned_once(policy: str) -> dict[str, Tensor]:
+    """Return the state of a cloned agent; DDPM, for DDIM in few steps blurs so small a model."""
+    agent, generator = agent_for(BANDIT[policy]), np.random.default_rng(0)
     for _ in range(1500):
         agent.update(bandit_batch(actions(generator, 256), np.zeros(256)), Phase.CLONE)
-    return agent, generator
+    return agent.state()
+
+
+def cloned(policy: str = "flow", **settings: object) -> tuple[Poco, np.random.Generator]:
+    """Return a cloned agent with settings of its own for what follows."""
+    agent = agent_for(replace(BANDIT[policy], **settings))  # type: ignore[arg-type]
+    assert isinstance(agent, Poco)
+    agent.load_state(cloned_once(policy), "cloned")
+    return agent, np.random.default_rng(1)
 
 
 def fine_tune(agent: Poco, generator: np.random.Generator, critic: Callable[[Tensor], Tensor],

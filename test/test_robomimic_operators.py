@@ -18,7 +18,9 @@ from poco_ros.data.seeded import global_numpy_seed
 from sim_bridge.robosuite_env import ENVIRONMENTS, RobosuiteEnvironment
 
 
-@pytest.fixture(scope="module", params=ROBOMIMIC_TASKS)
+@pytest.fixture(scope="module", params=[
+    pytest.param(task, marks=pytest.mark.xdist_group(f"operators of {task}"))
+    for task in ROBOMIMIC_TASKS])
 def environment(request: pytest.FixtureRequest) -> Iterator[RobosuiteEnvironment]:
     made = ENVIRONMENTS[request.param](TaskConfig(domain=request.param))
     yield made

@@ -26,7 +26,7 @@ from poco_ros.robot.control_status import Executed, Mode
 from poco_ros.robot.controller import ArmController
 from poco_ros.robot.piper import Piper
 from poco_ros.robot.teaching import TaughtMotion
-from poco_ros.robot.ticker import Lateness, ask_for_realtime
+from poco_ros.robot.ticker import Lateness, ask_for_realtime, ask_for_short_slices
 from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.lifecycle import HardwareNode
@@ -88,11 +88,11 @@ class ArmControllerNode(HardwareNode):
 
     def connect(self) -> None:
         """Open the bus and begin to measure."""
+        slices = ask_for_short_slices() or "short slices"  # of threads to come, too
         self.arm.open()
         self.controller.start()
-        if self.config.control.realtime:  # now that the threads are there
-            refused = ask_for_realtime()
-            self._priority = f"normal ({refused})" if refused else "real-time"
+        refused = ask_for_realtime() if self.config.control.realtime else "not asked for more"
+        self._priority = f"normal, {slices} ({refused})" if refused else "real-time"
         self.get_logger().info(f"the arm is on bus {self.config.arm.interface}"
                                f" {self.config.arm.channel}")
 
