@@ -27,6 +27,7 @@ from poco_ros.learning.checkpoint import load_checkpoint
 from poco_ros.preset import load_preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 
+pytestmark = pytest.mark.xdist_group("bench at work")  # fixtures are made once
 PATIENCE = 100.0
 
 

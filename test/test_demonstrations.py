@@ -23,6 +23,7 @@ from poco_ros.data.directed.generate import make_demonstration, make_demonstrato
 from poco_ros.data.summary import describe, find_oddities
 from sim_bridge.factory import make_environment
 
+pytestmark = pytest.mark.xdist_group("demonstrations")  # fixtures are made once
 TASK = TaskConfig()
 COUNT = 4
 

@@ -16,6 +16,7 @@ from poco_ros.robot.encoder import Encoder
 from poco_ros.robot.picture_log import PictureLog
 from poco_ros.robot.vision_config import EncoderConfig, HeadConfig, VisionConfig
 
+pytestmark = pytest.mark.xdist_group("encoder commands")  # fixtures are made once
 SIZE = 32
 QUICK = ["--image-size", str(SIZE), "--batch-size", "16", "--head-block", "0",
          "--head-channels", "8", "--learning-rate", "3e-3"]

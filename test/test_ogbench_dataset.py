@@ -30,7 +30,8 @@ with quiet_import():
     import ogbench
     import ogbench.relabel_utils
 
-pytestmark = pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning")
+pytestmark = [pytest.mark.filterwarnings("ignore:.*precision lowered by casting:UserWarning"),
+              pytest.mark.xdist_group("play data")]
 
 Arrays = dict[str, np.ndarray]
 SMALL = PlayConfig(domain="scene", num_trajs=2, trajectory_steps=60, seed=3)

@@ -17,6 +17,7 @@ from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.learning.policies import policy_from_bytes
 from poco_ros.run_folder import RunFolder
 
+pytestmark = pytest.mark.xdist_group("train and eval")  # fixtures are made once
 PRESET = {
     "task": {"domain": "cube-single", "max_episode_steps": 30},
     "demonstrations": {"kind": "directed", "episodes": 3},

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import numpy as np
 from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
 from poco_msgs.msg import ExecutedAction, Features, Reward
 from poco_msgs.srv import Label, Reset
@@ -92,6 +93,8 @@ class EpisodeMaker(PocoNode):
             loop.subscribe(Features, names.FEATURES, self._on_parts, names.TICK_QOS, wakes=False)
             self._joiner = ObservationJoiner(self.layout, self.settings.features_max_age)
             self._seen_at, self._hole = -math.inf, "no joint_states have come yet"
+            self.observation: np.ndarray | None = None
+            """The newest, on the robot."""
             loop.subscribe(JointState, names.JOINT_STATES, self._on_joints, names.TICK_QOS)
             loop.subscribe(Header, names.OPERATOR_READY, self._on_ready, names.OPERATOR_QOS)
             self._home = loop.client(Trigger, names.HOME)
@@ -239,7 +242,7 @@ class EpisodeMaker(PocoNode):
         self._seen_at = time.monotonic()
         try:
             stamp, joints = convert.joints_of(message, ROBOT_JOINTS)
-            observation = self._joiner.observe(stamp, joints)
+            self.observation = observation = self._joiner.observe(stamp, joints)
         except DataError as error:
             self._hole = str(error)
             self._end_at_hole()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from poco_msgs.msg import ActionChunk as ActionChunkMsg
 from poco_msgs.msg import LearnerStatus
 from poco_msgs.srv import InferChunk
@@ -30,6 +32,8 @@ from poco_ros.ros.parameters import declare_settings
 from poco_ros.ros.settings import RolloutConfig
 
 INFER = "infer_chunk (policy_server)"
+TRY = 1.0
+"""Time between two chunks that are asked for while a person is away [s]."""
 RETRY = 0.02
 """Pause before asking again for a chunk that was refused [s]: weights may be on their way."""
 
@@ -79,6 +83,8 @@ class Rollout(EpisodeMaker):
         self.loop.subscribe(LearnerStatus, names.LEARNER_STATUS, self._on_learner,
                             names.STATUS_QOS)
         self._infer = self.loop.client(InferChunk, names.INFER_CHUNK)
+        self._try_at, self._answered_at = 0.0, -math.inf
+        self._refusal = f"waiting for {INFER}"
         self.health.figures = self._figures
         self.health.wait_for(LEARNER)
 
@@ -97,6 +103,10 @@ class Rollout(EpisodeMaker):
         if self._chunk_topic.get_subscription_count() == 0:
             return Missing(f"nobody listens to {names.ACTION_CHUNK}", ENVIRONMENT)
         self.health.got(WEIGHTS)
+        if self.robot and self.observation is not None:
+            refused = self._try_policy(self.observation)
+            if refused:
+                return Missing(refused, INFER)
         number = self._schedule.number
         assert number is not None
         version, right = self._schedule.version()
@@ -106,6 +116,29 @@ class Rollout(EpisodeMaker):
                               " learned from here on depends on timing")
         return ActingAttempt(number, self.settings.seed, version,
                              self.settings.pace == "lockstep")
+
+    def _try_policy(self, observation: np.ndarray) -> str:
+        """Ask for a chunk now and then that nobody executes; return why none has come lately.
+
+        A person is to be asked for the next episode when a policy will act in it.
+        """
+        now = time.monotonic()
+        if now >= self._try_at:
+            self._try_at = now + TRY
+            self._infer.forget()
+            self._infer.call(convert.infer_request(self.task, observation, 0, NEWEST),
+                             self._on_tried)
+        return "" if now - self._answered_at < 2.5 * TRY else self._refusal
+
+    def _on_tried(self, response: InferChunk.Response) -> None:
+        if response.success:
+            self._answered()
+        else:
+            self._refusal = f"waiting for {INFER}: {response.message}"
+
+    def _answered(self) -> None:
+        self._answered_at, self._refusal = time.monotonic(), f"waiting for {INFER}"
+        self.health.got(INFER)
 
     def ended(self, attempt: Attempt, episode: Episode) -> None:
         """Count the episode."""
@@ -158,7 +191,7 @@ class Rollout(EpisodeMaker):
             self.health.wait_for(INFER, str(error))
             attempt.ask_again_at = time.monotonic() + RETRY
             return
-        self.health.got(INFER)
+        self._answered()
         chunk = attempt.ready(builder)
         if chunk is not None:
             self._send(attempt, chunk)
