@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from graph_support import PATIENCE, Onlooker, ros
 from poco_msgs.msg import ActionChunk, EpisodeStatus, ExecutedAction, Features, LearnerStatus
-from poco_msgs.srv import Reset
+from poco_msgs.srv import InferChunk, Reset
 from robot_graph_support import FEATURES, HOME, write_robot_preset
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
@@ -51,6 +51,7 @@ class PlayedArm(Onlooker):
                                              names.STATUS_QOS)
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, lambda _: None, names.CHUNK_QOS)
         self.loop.serve(Reset, names.RESET, self._on_reset)
+        self.loop.serve(InferChunk, names.INFER_CHUNK, self._on_infer)
         self.loop.serve(Trigger, names.HOME, lambda _, reply: reply(Trigger.Response(
             success=True)))
         self.rest()
@@ -58,7 +59,7 @@ class PlayedArm(Onlooker):
     def rest(self) -> None:
         """Be an arm that all is well with, with no episode open, and have a policy."""
         self.episode, self.step, self.clock = "", 0, 0.0
-        self.measures = self.sees = self.answers = True
+        self.measures = self.sees = self.answers = self.acts = True
         self.refusal, self._reply = "", None
         self._taken = self.wall()
         self.resets.clear()
@@ -80,6 +81,11 @@ class PlayedArm(Onlooker):
             reply(Reset.Response(success=False, message=self.refusal))
         elif self.answers:
             self.answer()
+
+    def _on_infer(self, _: InferChunk.Request, reply: Reply) -> None:
+        """Be a policy that would act, and in an episode never does: its ticks are held."""
+        reply(InferChunk.Response(success=self.acts and not self.episode,
+                                  message="it has no weights"))
 
     def answer(self) -> None:
         """Say that the arm is home, and begin the episode."""
@@ -203,6 +209,17 @@ def test_a_ready_that_comes_before_the_weights_is_answered_and_not_kept(arm: Pla
     arm.wait_for_operator()
     arm.play_for(0.3)
     assert not arm.resets, "the arm moves only on a press that comes now"
+    arm.begin()
+
+
+def test_a_ready_before_a_policy_answers_is_answered_and_not_kept(arm: PlayedArm) -> None:
+    arm.acts = False
+    arm.wait_for("waiting for infer_chunk (policy_server): it has no weights")
+    arm.refused("ready too early", "it has no weights")
+    arm.acts = True
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert not arm.resets
     arm.begin()
 
 

@@ -135,6 +135,7 @@ class Rollout(EpisodeMaker):
             self._answered()
         else:
             self._refusal = f"waiting for {INFER}: {response.message}"
+            self._try_at = time.monotonic() + TRY / 5
 
     def _answered(self) -> None:
         self._answered_at, self._refusal = time.monotonic(), f"waiting for {INFER}"
