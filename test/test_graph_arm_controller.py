@@ -324,6 +324,7 @@ def test_a_person_looks_stops_releases_and_takes_control_again(
         cell: Cell, driver: ArmDriver, capsys: pytest.CaptureFixture[str]) -> None:
     name = driver.begin()
     run(driver, name, 1, actions(0, 1.0, 8), 8)
+    driver.until_still()
     with ArmRemote() as arm:
         told = in_words(arm.view())
         assert "arm_controller is active, mode active" in told
