@@ -293,10 +293,10 @@ def test_it_learns_which_of_two_modes_pays(algorithm: str) -> None:
     generator, own = np.random.default_rng(0), [np.zeros(0)]
 
     def batch() -> Batch:
-        side = generator.choice([-1.0, 1.0], 256)
-        drawn = 0.5 * side + 0.05 * generator.standard_normal(256)
+        side = generator.choice([-1.0, 1.0], 128)
+        drawn = 0.5 * side + 0.05 * generator.standard_normal(128)
         if len(own[0]):
-            drawn[:192] = generator.choice(own[0], 192)
+            drawn[:96] = generator.choice(own[0], 96)
         return bandit_batch(drawn[:, None], (drawn > 0.2).astype(np.float32))
 
     def act(count: int, mode: str) -> np.ndarray:

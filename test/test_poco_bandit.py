@@ -54,7 +54,7 @@ def cloned_once(policy: str) -> dict[str, Tensor]:
     """Return the state of a cloned agent; DDPM, for DDIM in few steps blurs so small a model."""
     agent, generator = agent_for(BANDIT[policy]), np.random.default_rng(0)
     for _ in range(1500):
-        agent.update(bandit_batch(actions(generator, 256), np.zeros(256)), Phase.CLONE)
+        agent.update(bandit_batch(actions(generator, 128), np.zeros(128)), Phase.CLONE)
     return agent.state()
 
 
@@ -70,7 +70,7 @@ def fine_tune(agent: Poco, generator: np.random.Generator, critic: Callable[[Ten
               updates: int) -> None:
     agent.critic = KnownCritic(critic)  # type: ignore[assignment]
     for _ in range(updates):
-        agent.update_actor(bandit_batch(actions(generator, 256), np.zeros(256)))
+        agent.update_actor(bandit_batch(actions(generator, 128), np.zeros(128)))
 
 
 def shares(drawn: np.ndarray) -> np.ndarray:
@@ -108,7 +108,7 @@ def test_whole_loop_learns_the_rewarded_mode_from_its_own_samples() -> None:
         drawn = samples(agent, 200, seed=round_number)
         data = np.concatenate((data, drawn))
         rewards = np.concatenate((rewards, np.abs(drawn[:, 0] - 0.6) < 0.2))
-        for _ in range(100):
+        for _ in range(60):
             rows = generator.integers(0, len(data), 128)
             phase = Phase.CRITIC if round_number < 3 else Phase.FULL
             agent.update(bandit_batch(data[rows], rewards[rows]), phase)
