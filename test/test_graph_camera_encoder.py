@@ -173,9 +173,10 @@ def test_a_camera_that_does_not_see_ends_the_features_until_it_is_back(
 def test_missing_pictures_are_told_and_features_go_on(viewer: Viewer, cell: Cell) -> None:
     since = viewer.reports(NODE)
     ask(cell, "/fault/dropped_frames?seconds=0&share=0.6")
-    viewer.until(lambda: viewer.says(NODE, "front is dropping: ", since), "dropping")
+    viewer.until(lambda: any(  # what is dropped is drawn: by chance it is silent for a while, too
+        level == 1 and "front is dropping: " in words
+        for level, words in viewer.diagnostics.get(NODE, [])[since:]), "a warning")
     viewer.more(5)
-    assert viewer.diagnostics[NODE][-1][0] == 1, "a warning"
     ask(cell, "/fault/clear")
     assert int(viewer.figures[NODE]["front: dropped"]) > 0
 
