@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import numpy as np
@@ -102,11 +103,18 @@ def test_nothing_is_ever_sent_and_nothing_moves_the_arm_but_the_person(
     cell.hub.tap(lambda frames: sent.extend(frame.identifier for frame in frames))
     cell.leader.start(0)
     wait_until(lambda: not cell.leader.step() and cell.leader.remaining == 0, "it rests")
-    sent.clear()
+    commands = {protocol.JOINTS_12, protocol.MODE, protocol.ENABLE, protocol.GRIPPER}
+
+    def quiet() -> bool:
+        sent.clear()
+        time.sleep(0.2)
+        return not commands & set(sent)
+
+    wait_until(quiet, "a leader's last commands are over")
     assert driver.reset("alone").success
     assert not driver.ask(driver.homes, Trigger.Request()).success
     driver.ticks(5)
-    assert not {protocol.JOINTS_12, protocol.MODE, protocol.ENABLE, protocol.GRIPPER} & set(sent)
+    assert not commands & set(sent)
 
 
 def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
