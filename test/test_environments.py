@@ -61,7 +61,10 @@ def with_task(environment: SimulatedEnvironment, **changes: Any) -> TaskConfig:
 
 @functools.cache
 def solve(environment: SimulatedEnvironment, seed: int = 0) -> tuple[list[np.ndarray], list[Step]]:
-    """Return actions and steps of an episode that ends in success; solved once for all tests."""
+    """Return actions and steps of an episode that ends in success, solved once for all tests.
+
+    After its end no step is taken any more.
+    """
     settings = DemonstrationConfig(noise=0.0, attempts=5)
     demonstrator = make_demonstrator(environment, settings)
     np.random.seed(seed)
@@ -73,6 +76,8 @@ def solve(environment: SimulatedEnvironment, seed: int = 0) -> tuple[list[np.nda
         assert wanted is not None, "the demonstrator gave up"
         actions.append(wanted.astype(np.float32))
         steps.append(environment.step(actions[-1]))
+    with pytest.raises(RuntimeError, match="reset"):
+        environment.step(np.zeros(environment.spec.action_dim))
     return actions, steps
 
 

@@ -514,6 +514,11 @@ def test_without_the_operators_heartbeat_it_stops(
     driver.wait(lambda: driver.says(NODE, "waiting for operator_heartbeat (keypad_reward", since),
                 "it takes no control")
     assert driver.figure("state") == "inactive"
+    assert driver.go(Transition.TRANSITION_CLEANUP)
+    driver.wait(lambda: "waiting" not in driver.diagnostics[NODE][-1][1], "nobody waits any more")
+    assert driver.go(Transition.TRANSITION_CONFIGURE)
+    graph.nodes[NODE].interrupt()
+    graph.nodes[NODE].start()
 
     def beaten(condition: Callable[[], bool]) -> bool:
         driver.heartbeat.publish(Header())

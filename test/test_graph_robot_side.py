@@ -212,22 +212,15 @@ def test_a_ready_that_comes_before_the_weights_is_answered_and_not_kept(arm: Pla
     arm.begin()
 
 
-def test_a_ready_before_a_policy_answers_is_answered_and_not_kept(arm: PlayedArm) -> None:
-    arm.acts = False
-    arm.wait_for("waiting for infer_chunk (policy_server): it has no weights")
-    arm.refused("ready too early", "it has no weights")
-    arm.acts = True
-    arm.wait_for_operator()
-    arm.play_for(0.3)
-    assert not arm.resets
-    arm.begin()
-
-
-def test_a_ready_while_a_camera_is_away_is_answered_and_not_kept(arm: PlayedArm) -> None:
-    arm.sees = False
-    arm.wait_for("features of the cameras")
-    arm.refused("ready too early", "features of the cameras")
-    arm.sees = True
+@pytest.mark.parametrize(("what", "awaited", "told"), [
+    ("acts", "waiting for infer_chunk (policy_server): it has no weights", "it has no weights"),
+    ("sees", "features of the cameras", "features of the cameras")])
+def test_a_ready_while_policy_or_camera_is_away_is_answered_and_not_kept(
+        arm: PlayedArm, what: str, awaited: str, told: str) -> None:
+    setattr(arm, what, False)
+    arm.wait_for(awaited)
+    arm.refused("ready too early", told)
+    setattr(arm, what, True)
     arm.wait_for_operator()
     arm.play_for(0.3)
     assert not arm.resets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import logging
 import os
 import platform
@@ -93,22 +94,24 @@ def ask_for_short_slices(seconds: float = SHORTEST_SLICE) -> str:
     Returns:
         Empty when they do, else why not.
     """
-    libc, numbers = ctypes.CDLL(None, use_errno=True), SCHED_ATTR.get(platform.machine())
-    if numbers is None:
-        return f"no short slices: system calls of {platform.machine()} are not known here"
-    set_number, get_number = numbers
+    machine = platform.machine()
+    if sys.platform != "linux" or machine not in SCHED_ATTR:
+        return f"no short slices: system calls of {sys.platform} on {machine} are not known here"
+    libc, (set_number, get_number) = ctypes.CDLL(None, use_errno=True), SCHED_ATTR[machine]
     wanted = round(seconds * 1e9)
     for task in Path("/proc/self/task").iterdir():
         tid, attributes = int(task.name), SchedAttr()
         size = ctypes.sizeof(attributes)
-        if libc.syscall(get_number, tid, ctypes.byref(attributes), size, 0):
-            continue  # it has just ended
-        if attributes.policy != os.SCHED_OTHER:
-            continue
-        attributes.runtime = wanted
-        libc.syscall(set_number, tid, ctypes.byref(attributes), 0)
-        libc.syscall(get_number, tid, ctypes.byref(attributes), size, 0)
-        if attributes.runtime != wanted:
+        failed = libc.syscall(get_number, tid, ctypes.byref(attributes), size, 0)
+        if not failed and attributes.policy == os.SCHED_OTHER:
+            attributes.runtime = wanted
+            failed = libc.syscall(set_number, tid, ctypes.byref(attributes), 0) or \
+                libc.syscall(get_number, tid, ctypes.byref(attributes), size, 0)
+        if failed:
+            if ctypes.get_errno() == errno.ESRCH:
+                continue  # it has just ended
+            return f"no short slices: {os.strerror(ctypes.get_errno())}"
+        if attributes.policy == os.SCHED_OTHER and attributes.runtime != wanted:
             return "no short slices: this kernel is older than Linux 6.12"
     return ""
 

@@ -87,21 +87,21 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
             try:
                 if self._state == "unconfigured":
                     self.trigger_configure()
-                if self._state == "inactive" and not self._waits():
+                if self._state == "inactive" and not self._await(self.awaited()):
                     self.trigger_activate()
             except RCLError:  # the executor has begun a transition: somebody else decides first
                 self.get_logger().info("somebody asks for a transition; autostart waits for it")
             self._bring_up = self._bring_up and self._state in ("unconfigured", "inactive")
         self._try_at = time.monotonic() + (LOOK if self._awaited else RETRY)
 
-    def _waits(self) -> bool:
-        """Say for what it waits, if for anything."""
-        before, self._awaited = self._awaited, self.awaited()
-        if before and before != self._awaited:
-            self.health.got(before)
-        if self._awaited:
-            self.health.wait_for(self._awaited)
-        return bool(self._awaited)
+    def _await(self, what: str) -> bool:
+        """Say that it waits for ``what`` and for nothing else; return whether that is anything."""
+        if self._awaited and self._awaited != what:
+            self.health.got(self._awaited)
+        if what:
+            self.health.wait_for(what)
+        self._awaited = what
+        return bool(what)
 
     def on_configure(self, state: LifecycleState) -> TransitionCallbackReturn:
         """Connect."""
@@ -140,6 +140,7 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
                 self.stopping.set()
                 raise
             self._state = then
+            self._await("")
         self.health.healed(name)
         return SUCCESS
 

@@ -84,7 +84,7 @@ class Rollout(EpisodeMaker):
                             names.STATUS_QOS)
         self._infer = self.loop.client(InferChunk, names.INFER_CHUNK)
         self._try_at, self._answered_at = 0.0, -math.inf
-        self._refusal = f"waiting for {INFER}"
+        self._refusal = ""
         self.health.figures = self._figures
         self.health.wait_for(LEARNER)
 
@@ -128,17 +128,19 @@ class Rollout(EpisodeMaker):
             self._infer.forget()
             self._infer.call(convert.infer_request(self.task, observation, 0, NEWEST),
                              self._on_tried)
-        return "" if now - self._answered_at < 2.5 * TRY else self._refusal
+        if now - self._answered_at < 2.5 * TRY:
+            return ""
+        return f"waiting for {INFER}{self._refusal and f': {self._refusal}'}"
 
     def _on_tried(self, response: InferChunk.Response) -> None:
         if response.success:
             self._answered()
         else:
-            self._refusal = f"waiting for {INFER}: {response.message}"
+            self._refusal = response.message
             self._try_at = time.monotonic() + TRY / 5
 
     def _answered(self) -> None:
-        self._answered_at, self._refusal = time.monotonic(), f"waiting for {INFER}"
+        self._answered_at, self._refusal = time.monotonic(), ""
         self.health.got(INFER)
 
     def ended(self, attempt: Attempt, episode: Episode) -> None:
