@@ -272,14 +272,14 @@ def test_the_help_names_the_matrices_that_come_along(capsys: pytest.CaptureFixtu
     assert all(re.search(rf"\b{name}\b", told) for name in matrix_files())
 
 
-def test_the_papers_matrix_has_all_algorithms_and_tasks_and_the_small_one_six_and_two() -> None:
+def test_the_papers_matrix_has_all_algorithms_and_tasks_and_the_small_one_seven_and_two() -> None:
     paper, small = load_matrix("paper"), load_matrix("small")
     assert set(paper.algorithms) == {"bc", "poco", "qc", "qc_fql", "fql", "rlpd", "rlpd_ac",
                                      "dsrl", "dppo", "reinflow"}
     assert len(paper.tasks) == 7 and len(paper.seeds) == len(small.seeds) == 3
     for name in ("dppo", "reinflow"):
         assert paper.algorithms[name].overrides == {"train": {"sync_lag": 0, "actors": 20}}
-    assert set(small.algorithms) == {"poco", "bc", "qc", "fql", "rlpd", "dsrl"}
+    assert set(small.algorithms) == {"poco", "bc", "qc", "fql", "rlpd", "dsrl", "dsrl_no_backup"}
     assert {entry.preset for entry in small.tasks.values()} == {"cpu_cube_single", "cpu_scene"}
 
 
