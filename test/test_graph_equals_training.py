@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 
+from poco_ros import video
+from poco_ros.cli.main import main
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.run_folder import RunFolder
 
@@ -25,21 +25,23 @@ PRESET = {
 
 
 @pytest.mark.graph
-def test_sim_command_over_ros_gives_the_weights_of_headless_training(tmp_path: Path) -> None:
+def test_sim_command_over_ros_gives_the_weights_of_headless_training(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """The newcomer's command, small: real nodes, real DDS, evaluation, curve, video, RESULT."""
     values = {**PRESET, "demonstrations": {**PRESET["demonstrations"],
                                            "path": str(tmp_path / "demonstrations")}}
     preset = tmp_path / "tiny.yaml"
     preset.write_text(yaml.safe_dump(values))
-    environment = {**os.environ, "ROS_DOMAIN_ID": str(100 + os.getpid() % 100)}
+    monkeypatch.setenv("ROS_DOMAIN_ID", str(100 + os.getpid() % 100))
+    monkeypatch.setattr(video, "WIDTH", 80)  # a processor draws slowly
+    monkeypatch.setattr(video, "HEIGHT", 60)
 
     def poco(*arguments: str | Path) -> str:
-        done = subprocess.run([sys.executable, "-m", "poco_ros.cli.main", *map(str, arguments)],
-                              capture_output=True, text=True, timeout=150, env=environment)
+        code = main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
         log = tmp_path / "graph" / "graph.log"
-        assert done.returncode == 0, done.stdout + done.stderr + (
-            log.read_text() if log.exists() else "")
-        return done.stdout
+        assert code == 0, said.out + said.err + (log.read_text() if log.exists() else "")
+        return said.out
 
     output = poco("sim", "--preset", preset, "--seed", "5", "--run-dir", tmp_path / "graph")
     poco("train", "--preset", preset, "--seed", "5", "--run-dir", tmp_path / "train")

@@ -175,6 +175,15 @@ def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
                    env={**os.environ, "PYTHONPATH": str(ROOT)})
 
 
+def test_what_is_refused_is_refused_at_once() -> None:
+    """A wrong word costs no wait for torch."""
+    code = ("import sys; from poco_ros.cli.main import main;"
+            "code = main(['train', '--preset', 'nowhere']);"
+            "sys.exit('torch imported' if 'torch' in sys.modules else code - 2)")
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_launch_files_need_only_what_ros_brings() -> None:
     """``ros2 launch`` runs them in the system's Python, beside whose ROS only these are found."""
     code = ("import sys; import poco_ros.bringup;"

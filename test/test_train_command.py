@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import yaml
 
+from poco_ros.cli.main import main
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.learning.policies import policy_from_bytes
 from poco_ros.run_folder import RunFolder
@@ -40,8 +43,15 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def poco(*arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-    done = subprocess.run([sys.executable, "-m", "poco_ros.cli.main", *map(str, arguments)],
-                          capture_output=True, text=True, timeout=150)
+    """Run a command in this process, with its workers in processes of their own."""
+    words = [str(argument) for argument in arguments]
+    output, errors = io.StringIO(), io.StringIO()
+    with redirect_stdout(output), redirect_stderr(errors):
+        try:
+            code = main(words)
+        except SystemExit as end:  # argparse refuses
+            code = int(end.code or 0)
+    done = subprocess.CompletedProcess(words, code, output.getvalue(), errors.getvalue())
     if check:
         assert done.returncode == 0, done.stdout + done.stderr
     return done
@@ -76,7 +86,10 @@ def test_a_run_leaves_everything_that_is_needed_to_understand_it(whole_run: Path
 
 def test_kill_9_and_resume_is_the_same_run_bit_for_bit(whole_run: Path, preset: Path,
                                                        tmp_path: Path) -> None:
-    """Killed twice, once between two episodes' updates; weights and episodes come out equal."""
+    """Killed twice, once between two episodes' updates; weights and episodes come out equal.
+
+    What is killed, and what goes on, is the command in a process of its own.
+    """
     run = tmp_path / "killed"
     command = [sys.executable, "-m", "poco_ros.cli.main", "train", "--preset", str(preset),
                "--seed", "3", "--run-dir", str(run), "--workers", "1"]
@@ -91,7 +104,7 @@ def test_kill_9_and_resume_is_the_same_run_bit_for_bit(whole_run: Path, preset: 
         process.communicate()
         if "--resume" not in command:
             command.append("--resume")
-    poco(*command[3:])
+    subprocess.run(command, capture_output=True, check=True, timeout=150)
     whole = RunFolder(whole_run)
     again = RunFolder(run)
     for name in ("cloned", "finetuned"):

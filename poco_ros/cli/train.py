@@ -97,9 +97,9 @@ def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
 
 def run(args: argparse.Namespace) -> int:
     """Train until the run is finished or interrupted."""
-    from poco_ros.training import open_run  # torch takes seconds: not for --help
-
     preset, run_dir, seed = resolve(args)
+    from poco_ros.training import open_run  # torch takes seconds: not for help and refusals
+
     console = Console(highlight=False, soft_wrap=True)
     console.print(f"poco train: {preset.task.name}, seed {seed}, run folder {run_dir}")
     session = open_run(preset, run_dir, seed, args.checkpoint)
