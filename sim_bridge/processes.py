@@ -11,6 +11,7 @@ weights of a policy): it is sent to a worker only when it differs from what that
 
 from __future__ import annotations
 
+import gc
 import importlib
 import json
 import os
@@ -274,6 +275,7 @@ def _answer(questions: IO[bytes], answers: IO[bytes]) -> None:
     try:
         order = json.loads(_read(questions) or b"{}")
         handler: Handler = resolve(order["target"])(**order["arguments"])
+        gc.freeze()  # robosuite collects garbage at each reset: not in all that was imported
         reply(READY)
         shared = b""
         while (mark := _read(questions)) is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import os
 import signal
 import time
@@ -29,6 +30,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse a graph test that may run beside another: they would fail now and then."""
+    # All tests and what they have imported is not looked at again: robosuite collects garbage at
+    # each reset, and went through a million objects each time.
+    gc.freeze()
     alone = "PYTEST_XDIST_WORKER" not in os.environ or item.nodeid.endswith("@graph")
     if item.get_closest_marker("graph") and not alone:
         pytest.fail("graph tests run in turn: give -n with --dist loadgroup, as make test does",
