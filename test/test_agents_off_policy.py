@@ -304,13 +304,13 @@ def test_it_learns_which_of_two_modes_pays(algorithm: str) -> None:
         return np.array([policy.act(np.zeros(1, np.float32), int(seed))[0, 0]
                          for seed in generator.integers(0, 1 << 40, count)])
 
-    for _ in range(500):
+    for _ in range(300):
         agent.update(batch(), Phase.CLONE)
     if algorithm in ("poco", "qc_fql", "dsrl"):  # what they do before there is a critic
         assert 0.35 < float(np.mean(act(300, EXPLORE) > 0.0)) < 0.65
-    for _ in range(200):
+    for _ in range(100):
         agent.update(batch(), Phase.CRITIC)
-    for _ in range(40):
+    for _ in range(25):
         own[0] = np.concatenate([own[0], act(16, EXPLORE)])
         for _ in range(15):
             agent.update(batch(), Phase.FULL)

@@ -104,11 +104,11 @@ def test_whole_loop_learns_the_rewarded_mode_from_its_own_samples() -> None:
     data, rewards = actions(generator, 1000), np.zeros(1000)
     rewards = (np.abs(data[:, 0] - 0.6) < 0.2).astype(np.float64)
     before = np.mean(np.abs(samples(agent, 2000)[:, 0] - 0.6) < 0.2)
-    for round_number in range(12):
+    for round_number in range(9):
         drawn = samples(agent, 200, seed=round_number)
         data = np.concatenate((data, drawn))
         rewards = np.concatenate((rewards, np.abs(drawn[:, 0] - 0.6) < 0.2))
-        for _ in range(60):
+        for _ in range(50):
             rows = generator.integers(0, len(data), 128)
             phase = Phase.CRITIC if round_number < 3 else Phase.FULL
             agent.update(bandit_batch(data[rows], rewards[rows]), phase)

@@ -56,7 +56,7 @@ def test_an_operator_who_does_not_err_succeeds(
 
 def test_one_start_is_worked_from_in_several_ways(environment: RobosuiteEnvironment) -> None:
     """Turns of the hand, ways to the thing and times differ, where the start is the same."""
-    start = next(seed for seed in range(50) if len(possible_grasps(environment, seed)) > 1)
+    start = next(seed for seed in range(17, 50) if len(possible_grasps(environment, seed)) > 1)
     yaws, sides, times = [], [], []
     for seed in range(8):
         people = demonstrator(environment)
