@@ -15,6 +15,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import platform
 import subprocess
@@ -30,11 +31,16 @@ from poco_ros.core.config import load
 from poco_ros.core.errors import CheckpointError, ConfigError
 from poco_ros.core.files import LATEST, write_atomic
 from poco_ros.core.tables import read_rows, write_rows
+from poco_ros.learning.config import AgentConfig
 from poco_ros.learning.policies import Policy, policy_from_bytes
 from poco_ros.preset import Preset
 
 CLONED, FINETUNED = "cloned", "finetuned"
 """Names of the policies before the first and after the last step of the online stage."""
+EVALUATION_SEED = 0
+"""Of the evaluations that a run makes of itself; ``poco eval --seed`` makes others."""
+RATES = ("lr", "actor_lr", "value_lr")
+"""Settings of an agent that may be others when a run goes on."""
 EVALUATION_COLUMNS = ("policy", "environment_steps", "updates", "minutes", "successes",
                       "episodes", "success_rate", "seed")
 
@@ -91,8 +97,11 @@ class RunFolder:
         """Table of the evaluations."""
         return self.path / "evaluations.csv"
 
-    def begin(self, preset: Preset, seed: int) -> None:
+    def begin(self, preset: Preset, seed: int, started_from: str = "") -> None:
         """Write what defines the run; a folder that holds another run is refused.
+
+        Learning rates may differ: a run that diverged goes on with lower ones. ``started_from`` is
+        the policy that a new run begins with; see :meth:`started_from`.
 
         Raises:
             ConfigError: the folder was begun with other settings or another seed.
@@ -100,8 +109,8 @@ class RunFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         if self.config.exists():
             before = self.load_preset()
-            if before.task != preset.task or before.agent != preset.agent or \
-                    before.demonstrations != preset.demonstrations:
+            if before.task != preset.task or before.demonstrations != preset.demonstrations or \
+                    with_rates_of(before.agent, preset.agent) != preset.agent:
                 raise ConfigError(f"{self.path}: holds a run with other settings (compare"
                                   f" {self.config}); name another run folder")
             if self.seed() != seed:
@@ -109,7 +118,9 @@ class RunFolder:
                                   " name another run folder")
         else:
             write_atomic(self.path / "run.json",
-                         json.dumps({"seed": seed, **provenance()}, indent=1) + "\n")
+                         json.dumps({"seed": seed, "started_from": started_from and
+                                     str(Path(started_from).resolve()), **provenance()},
+                                    indent=1) + "\n")
         # Last: a folder with this file is one that has been begun, and has the other as well.
         write_atomic(self.config, config.to_yaml(preset))
 
@@ -120,6 +131,10 @@ class RunFolder:
     def seed(self) -> int:
         """Return the seed that the run was begun with."""
         return int(json.loads((self.path / "run.json").read_text())["seed"])
+
+    def started_from(self) -> str:
+        """Return the policy that the run was begun with; empty: it has an offline stage."""
+        return str(json.loads((self.path / "run.json").read_text()).get("started_from", ""))
 
     def save_policy(self, policy: Policy, name: str) -> Path:
         """Write an acting policy (atomic) and return its path."""
@@ -133,16 +148,27 @@ class RunFolder:
         return policy_from_bytes(path.read_bytes(), str(path))
 
     def add_evaluation(self, row: dict[str, object]) -> None:
-        """Add a row to the table of evaluations; the same policy and seed replace their row."""
-        rows = [r for r in self.read_evaluations()
-                if (r["policy"], r["seed"]) != (str(row["policy"]), str(row["seed"]))]
-        rows.append({key: str(row[key]) for key in EVALUATION_COLUMNS})
+        """Add a row to the table of evaluations.
+
+        The same policy, seed and number of episodes replace their row.
+        """
+        new = {key: str(row[key]) for key in EVALUATION_COLUMNS}
+        rows = [known for known in self.read_evaluations()
+                if any(known[key] != new[key] for key in ("policy", "seed", "episodes"))]
+        rows.append(new)
         rows.sort(key=lambda r: int(r["environment_steps"]))
         write_rows(self.evaluations, EVALUATION_COLUMNS, rows)
 
     def read_evaluations(self) -> list[dict[str, str]]:
         """Return the rows of the table of evaluations, by steps."""
         return read_rows(self.evaluations)
+
+
+def with_rates_of(agent: AgentConfig, other: AgentConfig) -> AgentConfig:
+    """Return ``agent`` with the learning rates of ``other``, if they have the same ones."""
+    rates = {name: getattr(other, name) for name in RATES
+             if hasattr(agent, name) and hasattr(other, name)}
+    return dataclasses.replace(agent, **rates)
 
 
 def read_policy(path: str | Path) -> tuple[Policy, str]:

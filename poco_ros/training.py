@@ -172,16 +172,21 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     check_device(preset.train)
     torch.set_num_threads(preset.train.threads)
     folder = RunFolder(Path(run_dir))
-    folder.begin(preset, seed)
+    # Stopped before it saved for the first time, a run begins with the same policy again.
+    if folder.config.exists():
+        checkpoint = checkpoint or folder.started_from()
+    source = read_policy(checkpoint) if checkpoint and not folder.has_checkpoint else None
+    folder.begin(preset, seed, checkpoint)
     demonstrations = load_demonstrations(preset.demonstrations, preset.task)
     trainer = Trainer(preset.agent, preset.train, signature_of(preset), seed, demonstrations)
     store = EpisodeStore(folder.episodes)
     if folder.has_checkpoint:
         trainer.resume(folder.checkpoint, list(store))
     else:
-        if checkpoint:
-            trainer.start_from(*read_policy(checkpoint))
+        if source is not None:
+            trainer.start_from(*source)
             folder.save_policy(trainer.policy(), CLONED)
+            trainer.save(folder.checkpoint)
         for episode in store:
             trainer.add_episode(episode)
     return TrainingRun(preset, folder, trainer, store)

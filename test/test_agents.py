@@ -166,6 +166,25 @@ def test_an_algorithm_on_a_flow_starts_from_a_cloned_one(algorithm: str) -> None
         assert np.array_equal(subject.policy(1).tensors[name], tensor)
 
 
+def test_who_brings_critics_brings_their_target_too() -> None:
+    """A target of its first, random, weights would spoil what the critics know."""
+    source, subject = agent("qc"), agent("qc")
+    with torch.no_grad():
+        for parameter in source.modules()["critic"].parameters():
+            parameter.add_(0.1)
+    subject.load_policy(source.policy(1), "x.safetensors")
+    networks = subject.modules()
+    target = networks["target_critic"].state_dict()
+    assert all(torch.equal(value, target[name])
+               for name, value in networks["critic"].state_dict().items())
+
+
+def test_where_a_policy_of_its_own_is_not_enough_the_run_can_go_on() -> None:
+    with pytest.raises(CheckpointError, match=r"no actor, which qc_fql starts from; go on with its"
+                                              r" run \(--resume\)"):
+        agent("qc_fql").load_policy(agent("qc_fql").policy(1), "x.safetensors")
+
+
 @pytest.mark.parametrize("algorithm, settings, missing", [
     ("qc_fql", {}, "no one_step"), ("rlpd_ac", {"activation": "silu"}, "shape")])
 def test_an_algorithm_that_cannot_start_from_a_flow_says_so(

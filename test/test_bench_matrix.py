@@ -171,6 +171,11 @@ def test_algorithms_of_a_task_have_equal_data_under_a_name_of_its_own(tmp_path: 
     with pytest.raises(ConfigError, match="would learn from different demonstrations"):
         expand(matrix_of(algorithms={"poco": {}, "bc": {"overrides": {
             "demonstrations": {"noise": 0.1}}}}))
+    with pytest.raises(ConfigError, match="would learn from different demonstrations"):
+        expand(matrix_of(algorithms={"poco": {}, "bc": {"overrides": {
+            "task": {"max_episode_steps": 100}}}}))
+    assert expand(matrix_of(algorithms={"poco": {}, "bc": {"overrides": {
+        "task": {"reward_offset": -1.0}}}})), "the same motions, rewarded on another scale"
 
 
 @pytest.mark.parametrize("words, message", [

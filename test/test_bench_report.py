@@ -19,6 +19,7 @@ from poco_ros.bench.results import BenchResults, read_results
 from poco_ros.cli.main import main
 from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.tables import read_rows, write_rows
+from poco_ros.run_folder import CLONED
 
 TWO = {"poco": {}, "bc": {}}
 SHORT = {"train": {"online_steps": 20, "eval_every": 10}}
@@ -79,6 +80,21 @@ def test_the_list_has_a_row_for_every_evaluation(measured: BenchFolder) -> None:
             row["success_rate"]) == ("steps-000000012", "12", "96", "100", "0.9600")
     assert (measured.path / row["folder"] / "evaluations.csv").exists()
     assert row["hash"] in row["folder"] and row["git_revision"] and row["state"] == "finished"
+
+
+def test_evaluations_that_somebody_made_by_hand_change_no_table(measured: BenchFolder) -> None:
+    """All runs are compared by the same episodes."""
+    write_tables(measured)
+    before = (measured.path / "table.md").read_text(), read_rows(measured.path / "results.csv")
+    cell = measured.cell(measured.read_index()[1][0])
+    for seed, episodes in ((7, 100), (0, 500)):
+        cell.run.add_evaluation({
+            "policy": CLONED, "environment_steps": 0, "updates": 0, "minutes": 9.0,
+            "successes": 0, "episodes": episodes, "success_rate": "0.0000", "seed": seed})
+    assert len(cell.run.read_evaluations()) == 3 + 2, "each is kept"
+    write_tables(measured)
+    after = (measured.path / "table.md").read_text(), read_rows(measured.path / "results.csv")
+    assert before == after
 
 
 def test_what_is_missing_or_diverged_is_said_and_counts_in_no_mean(tmp_path: Path) -> None:
@@ -180,7 +196,8 @@ def of_domain(folder: Path, **task: object) -> BenchResults:
     bench, cells = begin(folder, matrix_of(
         algorithms={"poco": {}, "qc": {"algorithm": "bc"}},
         tasks={"double": {"preset": "paper_cube_double", "overrides": {
-            "task": task, "train": {"online_steps": 200_000, "eval_every": 100_000}}}}))
+            "task": task, "train": {"online_steps": 200_000, "eval_every": 100_000,
+                                   "eval_episodes": 100}}}}))
     for cell in cells.values():
         measure(bench, cell, [(0, 1, 10), (100_000, 2, 20), (200_000, 2, 30)])
     return read_results(bench)

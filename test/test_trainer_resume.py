@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,21 @@ def test_schedule_offline_then_warmup_then_online_then_finished() -> None:
     steps = sum(map(len, EPISODES))
     assert subject.environment_steps == steps and subject.episodes_trained == len(EPISODES)
     assert subject.updates == 5 + 12 + int(0.5 * (steps - 12))
+
+
+def test_a_larger_lag_than_policies_were_kept_for_is_refused(tmp_path: Path) -> None:
+    """The next episode could never act: the run would end there, or the graph wait for ever."""
+    subject = trainer()
+    run(subject, EPISODES[:5])
+    subject.save(tmp_path)
+    fresh = trainer(replace(TRAIN, sync_lag=2))
+    before = fresh.agent.state()
+    with pytest.raises(CheckpointError, match=r"sync_lag is 2, .* learned from 3 episodes"):
+        fresh.resume(tmp_path, EPISODES[:5])
+    assert all(torch.equal(before[name], now) for name, now in fresh.agent.state().items())
+    smaller = trainer(replace(TRAIN, sync_lag=0))
+    smaller.resume(tmp_path, EPISODES[:5])
+    assert smaller.acting_policy(5) is not None
 
 
 def test_updates_due_counts_warmup_and_ratio_without_rounding_away() -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+import pytest
 from learning_support import random_episode
 
+from poco_ros.cli.eval import policies_of
 from poco_ros.core.episode import Episode
 from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
 from poco_ros.learning.config import PocoConfig, TrainConfig
 from poco_ros.preset import Preset
-from poco_ros.run_folder import FINETUNED, RunFolder
+from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 from poco_ros.training import TrainingRun, open_run, signature_of
 
 EPISODES = [(number, 8 + number % 3) for number in range(7)]
@@ -77,3 +82,70 @@ def test_a_run_stopped_after_every_update_keeps_the_same_policies(tmp_path: Path
         "steps-000000027", "steps-000000044", "steps-000000062"}
     assert FINETUNED in expected
     assert kept(run.folder) == expected
+
+
+def test_a_run_that_begins_with_a_policy_goes_on_with_it_when_it_had_not_saved_yet(
+        tmp_path: Path) -> None:
+    """Killed before its first checkpoint, it clones nothing anew."""
+    preset = preset_in(tmp_path / "demonstrations")
+    source = open_run(preset, tmp_path / "source", 4)
+    while source.work_due():
+        source.work()
+    source.close()
+    policy = source.folder.policies / "latest.safetensors"
+    open_run(preset, tmp_path / "run", 5, str(policy))  # and killed
+    RunFolder(tmp_path / "early").begin(preset, 5, str(policy))  # and killed still earlier
+    for folder in (tmp_path / "run", tmp_path / "early"):
+        again = open_run(preset, folder, 5)
+        assert again.trainer.stage == "warmup"
+        assert again.trainer.policy().tensors.keys() == source.trainer.policy().tensors.keys()
+        for name, tensor in source.trainer.policy().tensors.items():
+            assert np.array_equal(again.trainer.policy().tensors[name], tensor), name
+
+
+def test_a_run_that_diverged_goes_on_with_a_lower_learning_rate(tmp_path: Path) -> None:
+    preset = preset_in(tmp_path / "demonstrations")
+    run = open_run(preset, tmp_path / "run", 4)
+    while run.work_due():
+        run.work()
+    run.close()
+    lower = replace(preset, agent=replace(preset.agent, lr=1e-5))
+    again = open_run(lower, tmp_path / "run", 4)
+    assert again.trainer.updates == run.trainer.updates
+    assert again.trainer.agent.optimizers()["critic"].param_groups[0]["lr"] == 1e-5
+    assert again.folder.load_preset().agent.lr == 1e-5
+    with pytest.raises(ConfigError, match="other settings"):
+        open_run(replace(preset, agent=replace(preset.agent, zeta=0.9)), tmp_path / "run", 4)
+
+
+def test_the_newest_policy_is_told_from_one_of_an_earlier_end(tmp_path: Path) -> None:
+    """After the offline stage, or after fewer steps: what was finished then is not of now."""
+    preset = preset_in(tmp_path / "demonstrations")
+    offline = replace(preset, train=replace(preset.train, online_steps=0))
+    run = open_run(offline, tmp_path / "run", 4)
+    while run.work_due():
+        run.work()
+    run.close()
+    assert run.folder.load_policy(FINETUNED).version == run.folder.load_policy(CLONED).version
+    assert policies_of(run.folder) == {CLONED: 0}
+    run = open_run(preset, tmp_path / "run", 4)
+    add(run, 3)
+    while run.work_due():
+        run.work()
+    run.close()  # not at its end
+    found = policies_of(run.folder)
+    assert FINETUNED not in found and found[CLONED] == 0 and len(found) > 1
+    run = open_run(preset, tmp_path / "run", 4)
+    add(run, len(EPISODES))
+    while run.work_due():
+        run.work()
+    run.close()
+    steps = sum(count for _, count in EPISODES)
+    assert policies_of(run.folder)[FINETUNED] == steps
+    longer = replace(preset, train=replace(preset.train, online_steps=100))
+    run = open_run(longer, tmp_path / "run", 4)
+    run.store_episode(episode(preset, 50, 9))
+    while run.work_due():
+        run.work()
+    run.close()
+    assert policies_of(run.folder)[FINETUNED] == steps, "of the end there was"

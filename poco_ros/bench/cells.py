@@ -23,6 +23,7 @@ from poco_ros.bench.matrix import BASE, BudgetEntry, Matrix
 from poco_ros.core import config
 from poco_ros.core.config import merge, read_yaml, setting
 from poco_ros.core.errors import ConfigError, PocoError
+from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import AUTOMATIC
 from poco_ros.data.demonstrations import demonstrations_path
 from poco_ros.learning.config import shared_settings
@@ -49,6 +50,7 @@ class CellRecord:
     offline_steps: int = setting(0, "updates of the offline stage")
     online_steps: int = setting(0, "steps of the online stage")
     eval_every: int = setting(0, "steps between evaluations")
+    eval_episodes: int = setting(0, "episodes of an evaluation; 0 = not noted")
     ablation: str = setting("", "the ablation that the variant belongs to")
     value: str = setting("", "the ablated setting's value")
 
@@ -219,7 +221,8 @@ def _cell(preset: Preset, task: str, variant: _Variant, seed: int, data_per_seed
         reward=preset.task.reward,
         number=preset.task.number, own_time_limit=not preset.task.max_episode_steps,
         offline_steps=train.offline_steps, online_steps=train.online_steps,
-        eval_every=train.eval_every, ablation=variant.ablation, value=variant.value), preset)
+        eval_every=train.eval_every, eval_episodes=train.eval_episodes,
+        ablation=variant.ablation, value=variant.value), preset)
 
 
 def configuration_hash(preset: Preset, seed: int) -> str:
@@ -287,12 +290,20 @@ def _check_equal_data(cells: list[Cell]) -> None:
     for cell in cells:
         record = cell.record
         other = first.setdefault((record.task, record.variant, record.seed), cell)
-        same = (other.preset.demonstrations == cell.preset.demonstrations
-                and other.preset.task.name == cell.preset.task.name)
-        if not same:
+        if _data_of(other.preset) != _data_of(cell.preset):
             raise ConfigError(f"{record.name} and {other.record.name} would learn from different"
                               " demonstrations; say what they are in the task or in a variant, so"
                               " that all algorithms have the same")
+
+
+def _data_of(preset: Preset) -> tuple[object, object]:
+    """Return what demonstrations and evaluation episodes are a function of, rewards apart.
+
+    The same motions may be rewarded on another scale where an algorithm wants it.
+    """
+    task = dataclasses.replace(preset.task, reward=TaskConfig().reward,
+                               reward_offset=TaskConfig().reward_offset)
+    return preset.demonstrations, task
 
 
 def _check_different(cells: list[Cell]) -> None:

@@ -110,9 +110,9 @@ class Engine:
     def _stop(self, number: int, _: object) -> None:
         if number == signal.SIGHUP and self.interrupted:
             return  # closing the terminal is no impatience
-        self._asked += 1
-        if self._asked == 1:
+        if not self._asked:  # first: whoever sees that it was asked looks how long ago
             self._stopping_at = time.monotonic()
+        self._asked += 1
         # Not here: the handler may have broken into code that holds the display's lock.
         threading.Thread(target=self._watcher.stopping, args=(self._asked > 1,)).start()
 

@@ -10,7 +10,7 @@ from poco_ros.bench.cell_folder import BenchFolder, Outcome, State
 from poco_ros.bench.cells import CellRecord
 from poco_ros.bench.statistics import Curve, Point
 from poco_ros.core.tables import write_rows
-from poco_ros.run_folder import CLONED, FINETUNED
+from poco_ros.run_folder import CLONED, EVALUATION_SEED, FINETUNED
 
 COLUMNS = ("task", "algorithm", "variant", "seed", "state", "policy", "step", "environment_steps",
            "updates", "minutes", "successes", "episodes", "success_rate", "hash",
@@ -119,7 +119,13 @@ def _read(folder: BenchFolder, record: CellRecord) -> CellResult:
     cell = folder.cell(record)
     together = dict.fromkeys(row["cells_at_once"] for row in cell.sittings())
     return CellResult(record, cell.outcome(), cell.revisions(), tuple(together), cell.path,
-                      tuple(cell.run.read_evaluations()))
+                      tuple(row for row in cell.run.read_evaluations() if _counts(row, record)))
+
+
+def _counts(row: Mapping[str, str], record: CellRecord) -> bool:
+    """Return whether an evaluation is of the episodes that all cells have, not one by hand."""
+    return row["seed"] == str(EVALUATION_SEED) and (
+        not record.eval_episodes or row["episodes"] == str(record.eval_episodes))
 
 
 def write_results(results: BenchResults, path: Path) -> None:

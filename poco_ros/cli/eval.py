@@ -14,7 +14,14 @@ from poco_ros.core.tables import read_rows
 from poco_ros.evaluation import Evaluation, check_task, evaluate
 from poco_ros.learning.policies import Policy
 from poco_ros.preset import load_preset
-from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, steps_of
+from poco_ros.run_folder import (
+    CLONED,
+    EVALUATION_SEED,
+    FINETUNED,
+    RunFolder,
+    read_policy,
+    steps_of,
+)
 from sim_bridge.workers import EpisodeWorkers
 
 
@@ -30,7 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         " policy file")
     parser.add_argument("--episodes", type=int, default=0,
                         help="episodes a policy; 0 = the preset's eval_episodes")
-    parser.add_argument("--seed", type=int, default=0, help="evaluation seed")
+    parser.add_argument("--seed", type=int, default=EVALUATION_SEED,
+                        help="evaluation seed [default: 0, that of poco train and poco bench]")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
                         help="worker processes")
 
@@ -69,18 +77,21 @@ def evaluate_shown(workers: EpisodeWorkers, policy: Policy, episodes: int, seed:
 def policies_of(folder: RunFolder) -> dict[str, int]:
     """Return name -> environment steps of the policies that a run's curve is made of."""
     found: dict[str, int] = {}
-    last = [int(row["environment_steps"]) for row in read_rows(folder.metrics)]
     for path in sorted(folder.policies.glob("*.safetensors")):
         steps = steps_of(path.stem)
         if path.stem == CLONED:
             found[CLONED] = 0
         elif path.stem == FINETUNED:
-            found[FINETUNED] = last[-1] if last else 0
+            # Of the run's end, or of an earlier one where the run went on with more steps.
+            done = folder.load_policy(FINETUNED).version - 1
+            found[FINETUNED] = max((int(row["environment_steps"]) for row in read_rows(
+                folder.metrics) if int(row["updates"]) <= done), default=0)
         elif steps is not None:
             found[path.stem] = steps
-    if FINETUNED in found:  # the last snapshot is the same policy
+    if FINETUNED in found:  # where there is another one of these steps it is the same policy
+        same = CLONED if CLONED in found and not found[FINETUNED] else FINETUNED
         found = {name: steps for name, steps in found.items()
-                 if name == FINETUNED or steps != found[FINETUNED]}
+                 if name == same or steps != found[FINETUNED]}
     if not found:
         raise CheckpointError(f"{folder.policies}: the run has kept no policy yet")
     return dict(sorted(found.items(), key=lambda item: item[1]))
@@ -90,7 +101,7 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
                  console: Console) -> dict[str, float]:
     """Evaluate every policy of a run that is not in its table yet; return name -> success rate."""
     known = {row["policy"]: row for row in folder.read_evaluations()
-             if row["seed"] == str(seed) and int(row["episodes"]) >= episodes}
+             if (row["seed"], row["episodes"]) == (str(seed), str(episodes))}
     minutes = [(int(row["updates"]), float(row["minutes"]))
                for row in read_rows(folder.metrics)]
     rates: dict[str, float] = {}

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import itertools
 from pathlib import Path
 
 from poco_ros.core.errors import DataError
 from poco_ros.core.tables import read_rows
-from poco_ros.run_folder import RunFolder
+from poco_ros.run_folder import EVALUATION_SEED, RunFolder
 
 FEWEST_EPISODES = 20
 """An average over fewer episodes than this is not drawn."""
@@ -46,7 +47,9 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
 
     figure, panels = plt.subplots(1, 2, figsize=(10, 4), sharey=True, constrained_layout=True)
     for number, folder in enumerate(folders):
-        evaluations = folder.read_evaluations()
+        evaluations: dict[tuple[str, str], list[dict[str, str]]] = {}
+        for row in folder.read_evaluations():
+            evaluations.setdefault((row["episodes"], row["seed"]), []).append(row)
         metrics = [row for row in read_rows(folder.metrics)
                    if row["success_rate"] and int(row["episodes"]) >= FEWEST_EPISODES]
         if not evaluations and not metrics:
@@ -61,14 +64,14 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
                            [100 * float(r["success_rate"]) for r in metrics],
                            color=colour, alpha=0.35, linewidth=1.2,
                            label=f"{whose}while learning, last 50 episodes")
-            if evaluations:
-                rates = [float(r["success_rate"]) for r in evaluations]
-                errors = [100 * (p * (1 - p) / int(r["episodes"])) ** 0.5
-                          for p, r in zip(rates, evaluations, strict=True)]
-                panel.errorbar([float(r[column]) for r in evaluations], [100 * p for p in rates],
-                               yerr=errors, color=colour, marker="o", capsize=3,
-                               label=f"{whose}evaluation,"
-                               f" {evaluations[0]['episodes']} episodes")
+            for (episodes, seed), rows, marker in zip(evaluations, evaluations.values(),
+                                                      itertools.cycle("osD^v")):
+                rates = [float(r["success_rate"]) for r in rows]
+                errors = [100 * (p * (1 - p) / int(episodes)) ** 0.5 for p in rates]
+                other = "" if seed == str(EVALUATION_SEED) else f", seed {seed}"
+                panel.errorbar([float(r[column]) for r in rows], [100 * p for p in rates],
+                               yerr=errors, color=colour, marker=marker, capsize=3,
+                               label=f"{whose}evaluation, {episodes} episodes{other}")
             panel.set_xlabel(unit)
             panel.grid(alpha=0.3)
             panel.set_xlim(left=0)

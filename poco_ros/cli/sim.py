@@ -14,19 +14,19 @@ from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
 from poco_ros.cli.graph_run import run_until_done
 from poco_ros.cli.plot import draw_curves
+from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import evaluation_seed
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.preset import Preset, load_preset
 from poco_ros.ros.graph_watch import Seen
-from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
+from poco_ros.run_folder import CLONED, EVALUATION_SEED, FINETUNED, RunFolder
 from poco_ros.video import FRAME_EVERY, compare, write_gif, write_video
 from sim_bridge.factory import make_environment
 from sim_bridge.workers import EpisodeWorkers
 
 VIDEO_STARTS = 2
 """Starting positions that the video shows."""
-EVALUATION_SEED = 0
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -52,6 +52,10 @@ def run(args: argparse.Namespace) -> int:
     begun = time.monotonic()
     name = args.preset or f"cpu_{args.task.replace('-', '_')}"
     preset = load_preset(name)
+    if not (preset.train.offline_steps and preset.train.online_steps):
+        raise ConfigError(f"preset {name}: poco sim compares what was cloned with what was learned"
+                          " online, so offline_steps and online_steps must both be above 0; poco"
+                          " train runs one stage alone")
     folder = RunFolder(args.run_dir or Path(
         f"runs/sim-{preset.task.domain}-seed{args.seed}-{time.strftime('%Y%m%d-%H%M%S')}"))
     folder.path.mkdir(parents=True, exist_ok=True)

@@ -20,7 +20,7 @@ from poco_ros.core.task import TaskConfig
 from poco_ros.learning.config import ALGORITHMS, TrainConfig
 from poco_ros.preset import Preset, load_preset
 from poco_ros.processes import stops_handled
-from poco_ros.run_folder import RunFolder
+from poco_ros.run_folder import EVALUATION_SEED, RunFolder
 from sim_bridge.workers import EpisodeJob, EpisodeWorkers
 
 if TYPE_CHECKING:
@@ -117,7 +117,8 @@ def run(args: argparse.Namespace) -> int:
                   f" updates, {session.trainer.environment_steps:,} steps")
     if preset.train.eval_every:
         with EpisodeWorkers(preset.task, args.workers) as workers:
-            evaluate_run(session.folder, workers, preset.train.eval_episodes, 0, console)
+            evaluate_run(session.folder, workers, preset.train.eval_episodes,
+                         EVALUATION_SEED, console)
     return 0
 
 

@@ -257,12 +257,15 @@ class Trainer:
         straight into the replay, later ones are queued.
 
         Raises:
-            CheckpointError: no whole checkpoint, another architecture, seed, data or fewer
-                episodes than it was trained on; this trainer is unchanged then.
+            CheckpointError: no whole checkpoint, another architecture, seed, data, a larger
+                ``sync_lag``, or fewer episodes than it was trained on; this trainer is unchanged
+                then.
         """
         saved = load_checkpoint(folder)
-        self._check(saved, len(episodes))
         words = saved.words
+        # In a checkpoint without this, the updates of the last episode may not have been noticed.
+        done = words.get("episodes_trained", max(0, words.get("episodes_ingested", 0) - 1))
+        self._check(saved, len(episodes), done)
         acting = {int(k): self._acting_from(saved, k) for k in words["acting"]}
         self.agent.load_state({name: value for name, value in saved.tensors.items()
                                if not name.startswith(("acting.", EXPERIENCE))}, saved.source)
@@ -277,8 +280,6 @@ class Trainer:
             if name.startswith(EXPERIENCE)}, saved.source)
         steps = [len(episode) if episode.trainable else 0 for episode in episodes[:count]]
         self.episodes_ingested, self.steps_ingested = count, sum(steps)
-        # In a checkpoint without this, the updates of the last episode may not have been noticed.
-        done = words.get("episodes_trained", max(0, count - 1))
         self.episodes_trained, self.steps_trained = done, sum(steps[:done])
         for episode in episodes[count:]:
             self.add_episode(episode)
@@ -291,7 +292,7 @@ class Trainer:
         return make_policy(self.agent.policy_spec(), tensors, version, mode,
                            f"{saved.source}: {prefix}")
 
-    def _check(self, saved: Checkpoint, episodes: int) -> None:
+    def _check(self, saved: Checkpoint, episodes: int, done: int) -> None:
         ours = {"spec": self.agent.policy_spec().to_json(),
                 "algorithm": self.agent_config.algorithm,
                 "seed": self.seed, "demonstrations": self.demonstrations_digest}
@@ -304,6 +305,13 @@ class Trainer:
             raise CheckpointError(
                 f"{saved.source}: was trained on {saved.words['episodes_ingested']} episodes, only"
                 f" {episodes} are stored; the episode folder is incomplete")
+        acts_after = self.experience.acts_after(episodes)
+        if acts_after < done and str(acts_after) not in saved.words["acting"]:
+            raise CheckpointError(
+                f"{saved.source}: sync_lag is {self.config.sync_lag}, so the next episode would"
+                f" act with what has learned from {acts_after} episodes, and that was not kept;"
+                " resume with the sync_lag of the run, or begin a new run from its policy"
+                " (--checkpoint)")
 
 
 def digest(episodes: Sequence[Episode]) -> str:

@@ -221,10 +221,11 @@ class Agent(ABC):
                    if any(key.startswith(f"{name}.") for key in policy.tensors)}
         missing = [name for name in self.STARTS_FROM if name not in brought]
         if missing:
+            remedy = "go on with its run (--resume)" if policy.spec.kind == ours["kind"] else \
+                "give a policy of that algorithm"
             raise CheckpointError(
                 f"{source}: a policy of kind {policy.spec.kind} has no {' and no '.join(missing)},"
-                f" which {self.config.algorithm} starts from; give a policy of that algorithm, or"
-                " an offline stage")
+                f" which {self.config.algorithm} starts from; {remedy}, or have an offline stage")
         targets = {f"{name}.{key}": value for name, module in brought.items()
                    for key, value in module.state_dict().items()}
         check_tensors({key: policy.tensors[key] for key in targets if key in policy.tensors},

@@ -124,6 +124,12 @@ class WithCritic(Agent):
         """Add the critics'."""
         return super().optimizers() | {"critic": self.critic_optimizer}
 
+    def load_policy(self, policy: Policy, source: str) -> None:
+        """Have the target be that of the critics, if the policy brings some."""
+        super().load_policy(policy, source)
+        if any(key.startswith("critic.") for key in policy.tensors):
+            self.target_critic.load_state_dict(self.critic.state_dict())
+
     def next_q(self, batch: Batch) -> Tensor:
         """Return Q (B,) of a chunk of the policy at s', by the target critics; no gradient."""
         raise NotImplementedError
