@@ -14,7 +14,7 @@ import pytest
 
 from poco_ros.bringup import arguments_from_text, processes_of, split_assignments
 from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
-from poco_ros.cli.flags import add_flags, given
+from poco_ros.cli.flags import add_flags, at_least, given
 from poco_ros.cli.node import ros_words
 from poco_ros.core.config import ConfigError, from_dict, setting
 from poco_ros.preset import load_preset
@@ -71,6 +71,16 @@ def test_a_wrong_value_is_refused_at_the_flag(words: tuple[str, ...], expected: 
     with pytest.raises(argparse.ArgumentError, match=expected) as error:
         parse(*words)
     assert words[0] in str(error.value)
+
+
+def test_a_flag_that_is_no_setting_has_a_range_too() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--workers", type=at_least(0), default=0)
+    assert parser.parse_args(["--workers", "3"]).workers == 3
+    for wrong, said in (("-1", r"-1 is out of range; a whole number \(at least 0\)"),
+                        ("two", "'two' is no int; expected a whole number")):
+        with pytest.raises(argparse.ArgumentError, match=f"--workers: {said}"):
+            parser.parse_args(["--workers", wrong])
 
 
 def test_help_tells_meaning_unit_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:

@@ -67,6 +67,11 @@ def add_variant_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup,
                   info_of(field), "", note)
 
 
+def at_least(minimum: int) -> Callable[[str], Any]:
+    """Return the ``type`` of a flag that is no setting: whole numbers from ``minimum`` on."""
+    return _checked(int, SettingInfo("a whole number", minimum=minimum), optional=False)
+
+
 def given(args: argparse.Namespace) -> dict[str, Any]:
     """Return the settings that were given on the command line, nested by section."""
     values: dict[str, Any] = {}
