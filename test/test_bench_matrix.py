@@ -184,6 +184,7 @@ def test_algorithms_of_a_task_have_equal_data_under_a_name_of_its_own(tmp_path: 
     ({"seeds": []}, "at least one seed"),
     ({"sedes": [0]}, "unknown key 'sedes'; did you mean 'seeds'?"),
     ({"algorithms": {"pocco": {}}}, "algorithm 'pocco' is not one of poco, bc"),
+    ({"algorithms": {"poco": {"overrides": {"agent": {"algorithm": ["bc"]}}}}}, "['bc']"),
     ({"algorithms": {"poco": {"overide": {}}}}, "unknown key 'overide'"),
     ({"algorithms": {"poco": {"overrides": {"agent": {"zetta": 1}}}}},
      "cube/poco/base: agent: unknown key 'zetta'; did you mean 'zeta'?"),

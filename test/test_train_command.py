@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,9 @@ def test_stages_can_be_run_one_by_one(whole_run: Path, preset: Path, tmp_path: P
     (["--checkpoint", "nowhere.safetensors", "--run-dir", "{tmp}/y"], "no policy there"),
     (["--flow-steps", "0"], "--flow-steps"),
     (["--task", "kitchen"], "--task"),
+    (["--seed", "-1"], "--seed"),
+    (["--workers", "0"], "--workers"),
+    (["--device", "gpu", "--run-dir", "{tmp}/z"], "train.device is 'gpu', which torch does not"),
 ])
 def test_wrong_arguments_are_refused_in_one_clear_line(
         arguments: list[str], message: str, preset: Path, tmp_path: Path) -> None:
@@ -189,6 +193,40 @@ def test_wrong_arguments_are_refused_in_one_clear_line(
     done = poco("train", *words, check=False)
     assert done.returncode == 2
     assert message in done.stderr and "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("words", [["--episodes", "-5"], ["--seed", "-1"], ["--workers", "0"]])
+def test_an_evaluation_of_nothing_is_refused(words: list[str], whole_run: Path) -> None:
+    before = (whole_run / "evaluations.csv").read_bytes()
+    done = poco("eval", whole_run, *words, check=False)
+    assert done.returncode == 2 and words[0] in done.stderr
+    assert (whole_run / "evaluations.csv").read_bytes() == before
+
+
+def test_poco_sim_needs_both_stages(preset: Path, tmp_path: Path) -> None:
+    """There would be nothing to compare."""
+    values = yaml.safe_load(preset.read_text())
+    values["train"]["online_steps"] = 0
+    path = tmp_path / "offline.yaml"
+    path.write_text(yaml.safe_dump(values))
+    done = poco("sim", "--preset", path, "--run-dir", tmp_path / "run", check=False)
+    assert done.returncode == 2 and "must both be above 0" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_evaluations_of_other_episodes_stand_beside_those_of_the_run(whole_run: Path,
+                                                                     tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(whole_run, run)
+    for name in list((run / "policies").iterdir()):
+        if name.stem not in ("cloned", "finetuned"):
+            name.unlink()
+    before = RunFolder(run).read_evaluations()
+    poco("eval", run, "--episodes", "3", "--workers", "1")
+    after = RunFolder(run).read_evaluations()
+    assert all(row in after for row in before) and len(after) == len(before) + 2
+    poco("plot", run)
+    assert (run / "curve.png").stat().st_size > 10_000
 
 
 def test_a_policy_of_another_task_is_refused(whole_run: Path, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import Progress
 
+from poco_ros.cli.flags import at_least
 from poco_ros.core.errors import CheckpointError
 from poco_ros.core.tables import read_rows
 from poco_ros.evaluation import Evaluation, check_task, evaluate
@@ -35,11 +36,11 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("what", type=Path, help="a run folder, or a policy (.safetensors)")
     parser.add_argument("--preset", default="", help="preset with the policy's task; needed for a"
                         " policy file")
-    parser.add_argument("--episodes", type=int, default=0,
+    parser.add_argument("--episodes", type=at_least(0), default=0,
                         help="episodes a policy; 0 = the preset's eval_episodes")
-    parser.add_argument("--seed", type=int, default=EVALUATION_SEED,
+    parser.add_argument("--seed", type=at_least(0), default=EVALUATION_SEED,
                         help="evaluation seed [default: 0, that of poco train and poco bench]")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1,
                         help="worker processes")
 
 

@@ -12,6 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
+from poco_ros.cli.flags import at_least
 from poco_ros.cli.graph_run import run_until_done
 from poco_ros.cli.plot import draw_curves
 from poco_ros.core.errors import ConfigError
@@ -40,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         help="simulated domain; its preset is config/cpu_<task>.yaml"
                         " [default: cube-single]")
     parser.add_argument("--preset", default="", help="another preset, by name or path")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the run [default: 0]")
+    parser.add_argument("--seed", type=at_least(0), default=0, help="seed of the run [default: 0]")
     parser.add_argument("--run-dir", type=Path, default=None,
                         help="folder of the run, continued when it exists"
                         " [default: runs/sim-<task>-seed<seed>-<date>]")

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
-from poco_ros.cli.flags import add_flags, add_variant_flags, given
+from poco_ros.cli.flags import add_flags, add_variant_flags, at_least, given
 from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import episode_id, episode_seed
@@ -50,9 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                         help="go on with the run in --run-dir")
     parser.add_argument("--checkpoint", default="",
                         help="start the online stage from this policy or run folder")
-    parser.add_argument("--seed", type=int, default=None,
+    parser.add_argument("--seed", type=at_least(0), default=None,
                         help="seed of the run [default: 0; with --resume the run's own]")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1,
+    parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1,
                         help="worker processes for evaluations")
     add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"},
               exclude=("title", "features"))

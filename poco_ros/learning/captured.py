@@ -276,13 +276,20 @@ def check_device(train: TrainConfig) -> None:
     """Make ``train.device`` the current one if it is a GPU.
 
     Raises:
-        ConfigError: torch finds no GPU here.
+        ConfigError: torch knows no such device, or finds no such GPU here.
     """
-    device = torch.device(train.device)
+    try:
+        device = torch.device(train.device)
+    except RuntimeError as error:
+        raise ConfigError(f"train.device is {train.device!r}, which torch does not know; cpu,"
+                          " cuda, or cuda:1 for the second GPU") from error
     if device.type != "cuda":
         return
     if torch.cuda.is_available():
         if device.index is not None:
+            if device.index >= (count := torch.cuda.device_count()):
+                raise ConfigError(f"train.device is {train.device}, but GPUs here are cuda:0 to"
+                                  f" cuda:{count - 1}")
             torch.cuda.set_device(device)  # graphs are captured on the current one
         return
     raise ConfigError(f"train.device is {train.device}, but torch {torch.__version__} finds no GPU"

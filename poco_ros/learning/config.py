@@ -1,4 +1,5 @@
-"""Settings of the algorithms and of the trainer; defaults are those of the publications.
+"""Settings of the algorithms and of the trainer; defaults are those of the publications, but for
+the departures that ``docs/algorithms.md`` lists.
 
 Every algorithm has a settings class, chosen by ``agent.algorithm``. What all of them share stands
 in :class:`AgentConfig`, what those with a generative policy share in :class:`GenerativeConfig`.
@@ -64,7 +65,7 @@ class AgentConfig:
         if cls is not AgentConfig:
             return cls
         name = values.get("algorithm", DEFAULT_ALGORITHM)
-        if name not in ALGORITHMS:
+        if not isinstance(name, str) or name not in ALGORITHMS:
             near = difflib.get_close_matches(str(name), ALGORITHMS, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise ConfigError(f"{source}: algorithm {name!r} is not one of"
@@ -86,8 +87,8 @@ class GenerativeConfig(AgentConfig):
         10, "steps from noise to action when acting: Euler's of a flow, the sampler's of a"
         " diffusion model, the teacher's of a consistency model", minimum=1, maximum=1000)
     target_flow_steps: int = setting(
-        0, "such steps for the next action of the TD target; 0 = flow_steps", minimum=0,
-        maximum=1000)
+        0, "such steps for the next action of the TD target, and for the noise critic of dsrl;"
+        " 0 = flow_steps", minimum=0, maximum=1000)
     diffusion_steps: int = setting(100, "diffusion: steps of the noise schedule", minimum=1,
                                    maximum=10_000)
     diffusion_sampler: str = setting(
@@ -324,7 +325,8 @@ def shared_settings(section: Mapping[str, Any], algorithm: str) -> dict[str, Any
     only the first one knows (a clip, a temperature) has no meaning there. A section of the same
     algorithm, and an algorithm that does not exist, leave all as it is.
     """
-    if algorithm == section.get("algorithm", DEFAULT_ALGORITHM) or algorithm not in ALGORITHMS:
+    if algorithm == section.get("algorithm", DEFAULT_ALGORITHM) or \
+            not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         return dict(section)
     known = settings_of(ALGORITHMS[algorithm])
     others = {name for cls in ALGORITHMS.values() for name in settings_of(cls)} - set(known)
