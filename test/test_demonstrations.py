@@ -157,6 +157,20 @@ def test_demonstrations_of_other_settings_are_not_taken_for_these(
         load_demonstrations(settings(made[0], **changes), task, show_progress=False)
 
 
+def test_a_try_that_made_nothing_does_not_bind_the_next_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Interrupted(Exception):
+        """Stands for whatever ends a try before the first episode is there."""
+
+    def refuse(*_: object) -> None:
+        raise Interrupted
+
+    monkeypatch.setattr("poco_ros.data.directed.generate.ProcessPool", refuse)
+    for seed in (0, 1):
+        with pytest.raises(Interrupted):
+            load_demonstrations(settings(tmp_path, seed=seed), TASK, show_progress=False)
+
+
 def test_a_folder_is_loaded_by_its_path_and_only_for_its_task(
         made: tuple[Path, list[Episode]], tmp_path: Path) -> None:
     folder, episodes = made

@@ -26,7 +26,7 @@ from poco_ros.data import DemonstrationConfig
 from poco_ros.data.config import RobomimicConfig
 from poco_ros.data.demonstrations import demonstrations_path, load_demonstrations
 from poco_ros.data.directed.robomimic.demonstrator import RobomimicDemonstrator
-from poco_ros.data.robomimic_made import generate_robomimic, make_demo
+from poco_ros.data.robomimic_made import generate_robomimic, make_demo, split_of
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.preset import load_preset
 from sim_bridge.quiet import quiet_import
@@ -173,6 +173,31 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
     assert foreign.read_bytes() == b"theirs"
     with pytest.raises(DataError, match=r"must end in \.hdf5"):
         generate_robomimic(settings(), tmp_path / "lift.npz", show_progress=False)
+
+
+def test_what_a_stop_left_unchecked_is_checked_and_its_pieces_go(
+        made: Path, tmp_path: Path) -> None:
+    out = tmp_path / made.name
+    out.with_suffix(".yaml").write_bytes(made.with_suffix(".yaml").read_bytes())
+    parts = out.with_suffix(".parts")
+    parts.mkdir()
+    whole = made.read_bytes()
+    out.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(DataError, match=r"lift\.hdf5: not a whole"):
+        generate_robomimic(settings(), out, show_progress=False)
+    assert parts.exists()
+    out.write_bytes(whole)
+    assert generate_robomimic(settings(), out, show_progress=False) == out
+    assert not parts.exists()
+
+
+@pytest.mark.parametrize(("demos", "share", "held_out"), [
+    (1, 0.1, 0), (2, 0.1, 1), (5, 0.1, 1), (20, 0.1, 2), (5, 0.0, 0)])
+def test_some_of_several_demonstrations_are_held_out(
+        demos: int, share: float, held_out: int) -> None:
+    split = split_of(settings(num_trajs=demos, valid_share=share))
+    assert len(split) == demos and split.count("valid") == held_out
+    assert split.count("train") == demos - held_out
 
 
 def test_failures_are_kept_or_made_good() -> None:
