@@ -15,6 +15,7 @@ import pytest
 from poco_ros.bringup import arguments_from_text, processes_of, split_assignments
 from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
 from poco_ros.cli.flags import add_flags, at_least, given
+from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.cli.node import ros_words
 from poco_ros.core.config import ConfigError, from_dict, setting
 from poco_ros.preset import load_preset
@@ -183,6 +184,30 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr == (f"poco: {tmp_path}: there are no episodes (*.safetensors), here or in"
                             " episodes/\n")
+
+
+def test_a_place_that_cannot_be_written_is_one_line_too(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for action, name in (("ogbench", "play.npz"), ("robomimic", "lift.hdf5"), ("directed", "set")):
+        out = tmp_path / "file" / "folder" / name
+        assert main(["data", action, "--out", str(out)]) == USER_ERROR
+        assert capsys.readouterr().err == f"poco: {out.parent}: Not a directory\n"
+
+
+def test_what_is_no_fault_of_the_user_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("poco_ros.cli.data.make_play", fail)
+    monkeypatch.setattr("poco_ros.cli.node.start", fail)
+    error = OSError("a socket was closed")
+    with pytest.raises(OSError, match="socket"):
+        main(["data", "ogbench"])
+    error = FileNotFoundError(2, "No such file or directory", "weights")
+    with pytest.raises(FileNotFoundError):  # or it would not be started again
+        main(["node", "learner"])
+    assert main(["data", "ogbench"]) == USER_ERROR
 
 
 def test_launch_declares_the_same_arguments() -> None:

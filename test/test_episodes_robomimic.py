@@ -271,7 +271,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"File too large: '.*/all\.hdf5'"):
             write_robomimic(tmp_path / "all.hdf5", recordings())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

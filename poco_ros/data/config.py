@@ -42,7 +42,8 @@ class RobomimicConfig:
     keep_failures: bool = setting(False, "keep demonstrations that miss the goal; robomimic's by "
                                   "people have none")
     valid_share: float = setting(0.1, "share of the demonstrations in the filter key valid, of "
-                                 "several at least one; the others are in train", minimum=0.0, maximum=0.5)
+                                 "several at least one; the others are in train",
+                                 minimum=0.0, maximum=0.5)
     seed: int = setting(0, "seed; the data are a function of it", minimum=0)
 
 

@@ -8,15 +8,13 @@ data. Each finished trajectory is on disk at once; ``kill -9`` loses those in wo
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from poco_ros.core import config
 from poco_ros.core.errors import DataError
-from poco_ros.core.files import PREFIX, sync_directory, write_atomic
+from poco_ros.core.files import PREFIX, replacing, write_atomic
 from poco_ros.data.config import PlayConfig
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.oracles import make_oracles
@@ -160,18 +158,7 @@ def _assemble(parts: Shards, play: PlayConfig, numbers: range, path: Path) -> No
         at = slice(position * play.trajectory_steps, (position + 1) * play.trajectory_steps)
         for key, array in arrays.items():
             array[at] = piece[key]
-    prefix = f"{PREFIX}{path.name}-"
-    for stale in path.parent.glob(f"{prefix}*"):
+    for stale in path.parent.glob(f"{PREFIX}{path.name}-*"):
         stale.unlink()
-    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
