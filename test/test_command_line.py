@@ -17,7 +17,7 @@ from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
 from poco_ros.cli.flags import add_flags, at_least, given
 from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.cli.node import ros_words
-from poco_ros.core.config import ConfigError, from_dict, setting
+from poco_ros.core.config import ConfigError, SettingInfo, from_dict, setting
 from poco_ros.preset import load_preset
 from poco_ros.processes import REFUSED
 
@@ -82,6 +82,15 @@ def test_a_flag_that_is_no_setting_has_a_range_too() -> None:
                         ("two", "'two' is no int; expected a whole number")):
         with pytest.raises(argparse.ArgumentError, match=f"--workers: {said}"):
             parser.parse_args(["--workers", wrong])
+
+
+def test_a_command_may_tell_and_take_less_than_a_setting_does() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_flags(parser, Example, infos={"word": SettingInfo("the only letter", choices=("a",))})
+    assert given(parser.parse_args(["--word", "a"])) == {"word": "a"}
+    with pytest.raises(argparse.ArgumentError, match="--word: 'b' is not one of a"):
+        parser.parse_args(["--word", "b"])
+    assert "the only letter (one of a) [default: a]" in " ".join(parser.format_help().split())
 
 
 def test_help_tells_meaning_unit_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:

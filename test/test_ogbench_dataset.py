@@ -253,14 +253,14 @@ def test_asking_again_makes_nothing_and_other_settings_are_refused(made: Path,
         generate_ogbench(SMALL, tmp_path / "data", show_progress=False)
 
 
-class Interrupted(Exception):
+class StoppedError(Exception):
     """Stands for whatever ends a try before the first piece is there."""
 
 
 @pytest.fixture
 def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object) -> None:
-        raise Interrupted
+        raise StoppedError
 
     monkeypatch.setattr("poco_ros.data.shards.ProcessPool", refuse)
 
@@ -268,7 +268,7 @@ def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_try_that_made_nothing_does_not_bind_the_next_one(no_workers: None,
                                                             tmp_path: Path) -> None:
     for seed in (0, 1):
-        with pytest.raises(Interrupted):
+        with pytest.raises(StoppedError):
             generate_ogbench(PlayConfig(seed=seed), tmp_path / "play.npz", show_progress=False)
     assert not (tmp_path / "play.yaml").exists(), "nothing is said of a file that is not there"
 
@@ -283,7 +283,7 @@ def test_all_that_must_go_for_other_settings_is_named(no_workers: None, tmp_path
         generate_ogbench(PlayConfig(), out, show_progress=False)
     for path in files:
         path.unlink()
-    with pytest.raises(Interrupted):
+    with pytest.raises(StoppedError):
         generate_ogbench(PlayConfig(), out, show_progress=False)
 
 

@@ -249,8 +249,9 @@ def test_the_command_says_what_it_made(
     assert main(["data", "robomimic", "--task", "lift", "--num-trajs", "2", "--noise", "0",
                  "--workers", "1"]) == 0
     told = capsys.readouterr().out
-    assert "runs/data/lift-robomimic.hdf5" in told and "2, of which 2 succeed (100%)" in told
-    assert main(["data", "inspect", "runs/data/lift-robomimic.hdf5"]) == 0
+    path = next(word for word in told.split() if word.startswith("runs/data/lift-robomimic-"))
+    assert Path(path).suffix == ".hdf5" and "2, of which 2 succeed (100%)" in told
+    assert main(["data", "inspect", path]) == 0
     assert "lift-task1" in capsys.readouterr().out
-    assert main(["data", "convert", "runs/data/lift-robomimic.hdf5", "episodes"]) == 0
+    assert main(["data", "convert", path, "episodes"]) == 0
     assert len(load_demonstrations(tmp_path / "episodes", TASK)) == 2
