@@ -26,7 +26,8 @@ PRESET = {
 
 @pytest.mark.graph
 def test_sim_command_over_ros_gives_the_weights_of_headless_training(
-        tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
     """The newcomer's command, small: real nodes, real DDS, evaluation, curve, video, RESULT."""
     values = {**PRESET, "demonstrations": {**PRESET["demonstrations"],
                                            "path": str(tmp_path / "demonstrations")}}
