@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import ctypes.util
 import importlib.util
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -209,6 +212,19 @@ def test_a_machine_without_a_compiler_is_told_what_to_install() -> None:
     assert checked.returncode == 1
     assert "a C++ compiler" in checked.stderr
     assert re.search(r"Remedy: sudo apt-get install .*g\+\+", checked.stderr)
+
+
+def test_nothing_is_asked_for_that_make_does_without(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without libGL and glib it takes the OpenCV that needs neither, at the same version."""
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    assert runpy.run_path(str(ROOT / "scripts/check_machine.py"))["main"]() == 0
+    assert capsys.readouterr().err == ""
+    for python in PYTHONS:
+        pinned = pins(python)
+        assert pinned["opencv-python"].specifier == pinned["opencv-python-headless"].specifier
 
 
 def test_every_interface_is_built_and_every_field_explained() -> None:
