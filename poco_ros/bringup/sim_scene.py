@@ -35,7 +35,7 @@ class SimSceneArguments:
         True, "in lockstep, rollout, policy_server and sim_bridge share one process: faster, and"
         " the other cores are free for the learner; false: a process each, as in real time")
     checkpoint: str = setting(
-        "", "folder of a checkpoint to start from; empty: clone the demonstrations first")
+        "", "policy file or run folder to start from; empty: clone the demonstrations first")
     run_dir: str = setting(
         "", "folder of the run, continued when it exists; empty: runs/<task>-<date>-<time>")
     namespace: str = setting("", "namespace of all nodes; empty: none")
