@@ -125,6 +125,15 @@ def test_one_version_everywhere() -> None:
     assert set(versions.values()) == {poco_ros.__version__}, versions
 
 
+def test_types_and_licence_go_with_the_code() -> None:
+    dist = project()
+    assert dist.package_data == {"poco_ros": ["py.typed"], "sim_bridge": ["py.typed"]}
+    for package, (name,) in dist.package_data.items():
+        assert (ROOT / package / name).is_file()
+    assert dist.get_license() == "Apache-2.0" and dist.metadata.license_files == ["LICENSE"]
+    assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+
+
 def test_poco_node_and_ros2_run_know_the_same_nodes() -> None:
     scripts = dict(text.split(" = ") for text in project().entry_points["console_scripts"])
     assert scripts.pop("poco") == "poco_ros.cli.main:main"
@@ -163,9 +172,9 @@ def test_colcon_installs_every_module_launch_file_and_preset(installed: Path) ->
                            (ROOT / "launch", share / "launch"),
                            (ROOT / "config", share / "config")):
         for path in source.rglob("*"):
-            if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".yaml", ".typed") and "__pycache__" not in path.parts:
                 assert (target / path.relative_to(source)).is_file(), f"{path} is not installed"
-    assert (share / "package.xml").is_file()
+    assert (share / "package.xml").is_file() and (share / "LICENSE").is_file()
     marker = installed / "share/ament_index/resource_index/packages/poco_ros"
     assert marker.is_file(), "ros2 would not find the package"
 
