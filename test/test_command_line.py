@@ -18,7 +18,7 @@ from poco_ros.cli.flags import add_flags, at_least, given
 from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.cli.node import ros_words
 from poco_ros.core.config import ConfigError, SettingInfo, from_dict, setting
-from poco_ros.preset import load_preset
+from poco_ros.preset import domains_with_preset, load_preset
 from poco_ros.processes import REFUSED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -135,6 +135,20 @@ def test_a_preset_that_fits_is_passed_on_as_it_is(tmp_path: Path) -> None:
     arguments = resolve(SimSceneArguments(run_dir=str(tmp_path / "run")))
     assert Path(arguments.preset) == ROOT / "config" / "cpu_cube_single.yaml"
     assert not (tmp_path / "run").exists(), "nothing to write, nothing written"
+
+
+def test_a_task_without_a_preset_of_its_own_needs_one_named(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_its_own = ("cube-single", "scene", "lift", "can", "square")
+    assert domains_with_preset() == of_its_own
+    with pytest.raises(ConfigError, match=r"task:=cube-double: has no preset cpu_cube_double, only"
+                       " cube-single, .* have one; name another with preset:="):
+        resolve(SimSceneArguments(task="cube-double", run_dir=str(tmp_path)))
+    with pytest.raises(SystemExit):
+        main(["sim", "--task", "cube-double"])
+    told = capsys.readouterr().err
+    assert "argument --task: invalid choice: 'cube-double'" in told
+    assert all(domain in told for domain in of_its_own) and "puzzle" not in told
 
 
 def test_a_missing_checkpoint_or_preset_stops_the_launch_before_it_starts(tmp_path: Path) -> None:
