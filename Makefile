@@ -21,6 +21,13 @@ BUILD_ENV := $(ALONE) VIRTUAL_ENV="$(CURDIR)/$(VENV)" PATH="$(CURDIR)/$(VENV)/bi
   AMENT_PREFIX_PATH="$(CURDIR)/$(VENV)" CMAKE_PREFIX_PATH="$(CURDIR)/$(VENV)"
 RUN := $(ALONE) $(VENV)/bin/python
 
+# OpenCV's own build shows windows and needs libGL and glib for them; the one without needs neither.
+usable_opencv = $(1) -c "import cv2" 2>/dev/null || { \
+  echo "OpenCV finds no libGL or glib here: taking its build without windows"; \
+  $(1) -m pip uninstall -q -y opencv-python && \
+  $(1) -m pip install -q --disable-pip-version-check -c constraints.txt opencv-python-headless && \
+  $(1) -c "import cv2"; }
+
 # The environment of `make build` beside a ROS 2 that is installed on the machine.
 ROS_VENV := .venv-ros
 SYSTEM_ROS := $(if $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH))),$(ROS_DISTRO))
@@ -85,11 +92,7 @@ $(STAMPS)/python: constraints.txt setup.py setup.cfg $(wildcard scripts/*.py)
 	@$(RUN) scripts/install.py $(VENV)/build/pip.log -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(RUN) -m pip install -q --disable-pip-version-check --no-deps -c constraints.txt \
 	  $(SIMULATIONS)
-	@$(RUN) -c "import cv2" 2>/dev/null || { \
-	  echo "OpenCV finds no libGL here: taking the build without windows"; \
-	  $(RUN) -m pip uninstall -q -y opencv-python && \
-	  $(RUN) -m pip install -q --disable-pip-version-check -c constraints.txt \
-	    opencv-python-headless; }
+	@$(call usable_opencv,$(RUN))
 	@mkdir -p $(STAMPS) && touch $@
 
 $(STAMPS)/poco_msgs: $(STAMPS)/python $(wildcard msg/CMakeLists.txt msg/package.xml msg/*/*)
@@ -113,4 +116,5 @@ $(ROS_VENV)/.made/python: constraints.txt setup.py setup.cfg $(wildcard scripts/
 	  -e '.[sim,robot,build,test]'
 	@$(ROS_VENV)/bin/python -m pip install -q --disable-pip-version-check --no-deps \
 	  -c constraints.txt $(SIMULATIONS)
+	@$(call usable_opencv,$(ROS_VENV)/bin/python)
 	@mkdir -p $(@D) && touch $@

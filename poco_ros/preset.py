@@ -15,7 +15,7 @@ from typing import Any
 from poco_ros.core import config
 from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
-from poco_ros.core.task import TaskConfig
+from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
 from poco_ros.data.config import DemonstrationConfig
 from poco_ros.learning.config import (
     AgentConfig,
@@ -67,6 +67,18 @@ def find_preset(name: str | Path) -> Path:
                 return path
     known = sorted({path.stem for folder in preset_folders() for path in folder.glob("*.yaml")})
     raise ConfigError(f"no preset {str(name)!r}: neither a file nor one of {', '.join(known)}")
+
+
+def domain_preset(domain: str) -> str:
+    """Return the name of the preset that a domain is tried with on a CPU."""
+    return f"cpu_{domain.replace('-', '_')}"
+
+
+def domains_with_preset() -> tuple[str, ...]:
+    """Return the simulated domains that have a :func:`domain_preset`; of others one is named."""
+    return tuple(domain for domain in SIMULATED_DOMAINS
+                 if any((folder / f"{domain_preset(domain)}.yaml").is_file()
+                        for folder in preset_folders()))
 
 
 def find_settings(name: str | Path) -> Path:

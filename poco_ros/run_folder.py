@@ -4,7 +4,6 @@
 
     config.yaml        the resolved preset
     run.json           seed, command, git revision, versions, host
-    demonstrations/    what the policy is cloned from, when it was made for this run
     episodes/          online episodes, one file each, in order
     checkpoint/        the newest training checkpoint
     policies/          acting policies: cloned, steps-000002500, ..., latest

@@ -4,7 +4,6 @@ Runs before anything is installed, on whatever Python the machine has: standard 
 no syntax that an old Python refuses, so that an old Python is told so in words.
 """
 
-import ctypes.util
 import os
 import shutil
 import sys
@@ -39,10 +38,6 @@ def main():
         missing.append(("Python's headers, to build the interfaces (%s)" % header, "python3-dev"))
     if not (shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")):
         missing.append(("a C++ compiler, to build the interfaces", "g++"))
-    if ctypes.util.find_library("GL") is None:
-        missing.append(("libGL, which OpenCV loads", "libgl1"))
-    if ctypes.util.find_library("glib-2.0") is None:
-        missing.append(("glib, which OpenCV loads", "libglib2.0-0"))
     for what, _ in missing:
         sys.stderr.write("missing: %s\n" % what)
     if missing:

@@ -39,6 +39,9 @@ class RayCaster(Painter):
         self.view, self.model = view, model
         self._sorted = copy.copy(model)  # its groups say what a ray may hit
         self._textures = [_texture(model, index) for index in range(model.nmat)]
+        # Newer releases of MuJoCo 3 can give normals, and must be told that none are wanted.
+        described = mujoco.mj_multiRay.__doc__ or ""
+        self._unasked = {"normal": None} if "normal: " in described else {}
         self._means = np.array([[*texture.mean(axis=(0, 1)), 1.0] for texture in self._textures]
                                ).reshape(-1, 4)
 
@@ -87,8 +90,10 @@ class RayCaster(Painter):
         groups = np.zeros(mujoco.mjNGROUP, np.uint8)
         groups[group] = 1
         ids, distances = np.empty(len(rays), np.int32), np.empty(len(rays))
-        mujoco.mj_multiRay(self._sorted, data, origin, rays.ravel(), groups, 1, -1, ids,
-                           distances, len(rays), FAR)
+        mujoco.mj_multiRay(
+            m=self._sorted, d=data, pnt=origin, vec=rays.ravel(), geomgroup=groups, flg_static=1,
+            bodyexclude=-1, geomid=ids, dist=distances, nray=len(rays), cutoff=FAR,
+            **self._unasked)
         return ids, distances
 
     def _normals(self, data: mujoco.MjData, ids: np.ndarray, points: np.ndarray,

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +15,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import device_checks
+from benchmarks.__main__ import BENCHMARKS
 from benchmarks.flops import poco_update_flops
 from benchmarks.gpu import LEARNED, NEAR
 from benchmarks.update import world
@@ -24,7 +27,18 @@ from poco_ros.learning.agents.qc import QChunking
 from poco_ros.learning.captured import DeviceUpdater
 from poco_ros.learning.config import OFF_POLICY, PocoConfig, QCConfig, TrainConfig
 
+ROOT = Path(__file__).resolve().parent.parent
 SMALL = PocoConfig(hidden_dim=24, num_layers=3, num_candidates=7, batch_size=12, flow_steps=4)
+
+
+def test_every_command_in_the_docs_can_be_typed() -> None:
+    """``python -m benchmarks`` takes names alone; options go to ``python -m benchmarks.NAME``."""
+    for page in (ROOT / "docs").rglob("*.md"):
+        for command in re.findall(r"python -m benchmarks([^`\n]*)", page.read_text()):
+            module, *words = command.split(" ")
+            good = (ROOT / f"benchmarks/{module[1:]}.py").is_file() if module \
+                else set(words) - {""} <= set(BENCHMARKS)
+            assert good, f"{page}: python -m benchmarks{command}"
 
 
 @pytest.mark.parametrize("change", [{}, {"posterior": "draw"}, {"posterior_batch": 5},

@@ -15,9 +15,10 @@ import pytest
 from poco_ros.bringup import arguments_from_text, processes_of, split_assignments
 from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
 from poco_ros.cli.flags import add_flags, at_least, given
+from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.cli.node import ros_words
-from poco_ros.core.config import ConfigError, from_dict, setting
-from poco_ros.preset import load_preset
+from poco_ros.core.config import ConfigError, SettingInfo, from_dict, setting
+from poco_ros.preset import domains_with_preset, load_preset
 from poco_ros.processes import REFUSED
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -83,6 +84,15 @@ def test_a_flag_that_is_no_setting_has_a_range_too() -> None:
             parser.parse_args(["--workers", wrong])
 
 
+def test_a_command_may_tell_and_take_less_than_a_setting_does() -> None:
+    parser = argparse.ArgumentParser(exit_on_error=False)
+    add_flags(parser, Example, infos={"word": SettingInfo("the only letter", choices=("a",))})
+    assert given(parser.parse_args(["--word", "a"])) == {"word": "a"}
+    with pytest.raises(argparse.ArgumentError, match="--word: 'b' is not one of a"):
+        parser.parse_args(["--word", "b"])
+    assert "the only letter (one of a) [default: a]" in " ".join(parser.format_help().split())
+
+
 def test_help_tells_meaning_unit_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         parse("--help")
@@ -125,6 +135,20 @@ def test_a_preset_that_fits_is_passed_on_as_it_is(tmp_path: Path) -> None:
     arguments = resolve(SimSceneArguments(run_dir=str(tmp_path / "run")))
     assert Path(arguments.preset) == ROOT / "config" / "cpu_cube_single.yaml"
     assert not (tmp_path / "run").exists(), "nothing to write, nothing written"
+
+
+def test_a_task_without_a_preset_of_its_own_needs_one_named(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    of_its_own = ("cube-single", "scene", "lift", "can", "square")
+    assert domains_with_preset() == of_its_own
+    with pytest.raises(ConfigError, match=r"task:=cube-double: has no preset cpu_cube_double, only"
+                       " cube-single, .* have one; name another with preset:="):
+        resolve(SimSceneArguments(task="cube-double", run_dir=str(tmp_path)))
+    with pytest.raises(SystemExit):
+        main(["sim", "--task", "cube-double"])
+    told = capsys.readouterr().err
+    assert "argument --task: invalid choice: 'cube-double'" in told
+    assert all(domain in told for domain in of_its_own) and "puzzle" not in told
 
 
 def test_a_missing_checkpoint_or_preset_stops_the_launch_before_it_starts(tmp_path: Path) -> None:
@@ -183,6 +207,30 @@ def test_a_users_error_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert ended.returncode == 2
     assert ended.stderr == (f"poco: {tmp_path}: there are no episodes (*.safetensors), here or in"
                             " episodes/\n")
+
+
+def test_a_place_that_cannot_be_written_is_one_line_too(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "file").touch()
+    for action, name in (("ogbench", "play.npz"), ("robomimic", "lift.hdf5"), ("directed", "set")):
+        out = tmp_path / "file" / "folder" / name
+        assert main(["data", action, "--out", str(out)]) == USER_ERROR
+        assert capsys.readouterr().err == f"poco: {out.parent}: Not a directory\n"
+
+
+def test_what_is_no_fault_of_the_user_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("poco_ros.cli.data.make_play", fail)
+    monkeypatch.setattr("poco_ros.cli.node.start", fail)
+    error = OSError("a socket was closed")
+    with pytest.raises(OSError, match="socket"):
+        main(["data", "ogbench"])
+    error = FileNotFoundError(2, "No such file or directory", "weights")
+    with pytest.raises(FileNotFoundError):  # or it would not be started again
+        main(["node", "learner"])
+    assert main(["data", "ogbench"]) == USER_ERROR
 
 
 def test_launch_declares_the_same_arguments() -> None:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
+from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.core.config import to_dict
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
@@ -21,6 +24,7 @@ from poco_ros.data import DemonstrationConfig
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.data.directed.generate import make_demonstration, make_demonstrator
 from poco_ros.data.summary import describe, find_oddities
+from poco_ros.preset import load_preset
 from sim_bridge.factory import make_environment
 
 pytestmark = pytest.mark.xdist_group("demonstrations")  # fixtures are made once
@@ -157,6 +161,20 @@ def test_demonstrations_of_other_settings_are_not_taken_for_these(
         load_demonstrations(settings(made[0], **changes), task, show_progress=False)
 
 
+def test_a_try_that_made_nothing_does_not_bind_the_next_one(
+        tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class StoppedError(Exception):
+        """Stands for whatever ends a try before the first episode is there."""
+
+    def refuse(*_: object) -> None:
+        raise StoppedError
+
+    monkeypatch.setattr("poco_ros.data.directed.generate.ProcessPool", refuse)
+    for seed in (0, 1):
+        with pytest.raises(StoppedError):
+            load_demonstrations(settings(tmp_path, seed=seed), TASK, show_progress=False)
+
+
 def test_a_folder_is_loaded_by_its_path_and_only_for_its_task(
         made: tuple[Path, list[Episode]], tmp_path: Path) -> None:
     folder, episodes = made
@@ -186,6 +204,77 @@ def test_names_follow_from_the_settings(tmp_path: Path, monkeypatch: pytest.Monk
         demonstrations_path(DemonstrationConfig(kind="npz"), TASK)
     with pytest.raises(DataError, match="no play data for lift"):
         demonstrations_path(DemonstrationConfig(kind="play"), TaskConfig(domain="lift"))
+
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = [(path.stem, words) for path in sorted((ROOT / "config").glob("*.yaml"))
+            for words in re.findall(r"poco data (.+)", path.read_text())]
+
+
+@pytest.mark.parametrize(("preset", "command"), [
+    *COMMANDS,
+    ("paper_scene", "ogbench --domain scene --num-trajs 1000"),
+    ("paper_lift", "robomimic --task lift --num-trajs 300"),
+    ("cpu_can", "robomimic --preset cpu_can"),
+    ("cpu_can", "robomimic --task can --num-trajs 200 --noise 0.15 --attempts 3 --keep-failures"),
+    ("cpu_cube_single", "directed --preset cpu_cube_single"),
+    ("cpu_cube_single", "directed --task cube-single --episodes 100 --noise 0.35"),
+])
+def test_what_a_command_makes_is_where_training_looks(
+        preset: str, command: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class MadeError(Exception):
+        """Carries settings and place of what would be made."""
+
+    def make(settings: object, path: Path, *_: object) -> None:
+        raise MadeError(settings, path)
+
+    from poco_ros.data.directed import generate
+
+    monkeypatch.setattr(generate, "generate_directed", make)
+    for module, name in (("play", "generate_ogbench"), ("robomimic_made", "generate_robomimic")):
+        stub = SimpleNamespace(**{name: make})
+        monkeypatch.setitem(sys.modules, f"poco_ros.data.{module}", stub)
+    wanted = load_preset(preset)
+    with pytest.raises(MadeError) as trained:
+        load_demonstrations(wanted.demonstrations, wanted.task)
+    with pytest.raises(MadeError) as commanded:
+        main(["data", *command.split()])
+    (asked, place), (given, found) = trained.value.args, commanded.value.args
+    assert found == place
+    if isinstance(asked, DemonstrationConfig):
+        assert (given.episodes, given.noise) == (asked.episodes, asked.noise)
+    else:
+        assert given == asked
+
+
+def test_every_paper_preset_says_how_its_data_are_made_beforehand() -> None:
+    assert {preset for preset, _ in COMMANDS} >= {
+        path.stem for path in (ROOT / "config").glob("paper_*.yaml")}
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ("ogbench --preset cpu_can", "of kind robomimic, not play; poco data robomimic makes them"),
+    ("directed --preset cpu_pick_cube", "of kind episodes, not directed; they are not made here"),
+    ("ogbench --preset paper_scene --seed 1", "leave the preset out, or all other flags"),
+    ("robomimic --preset cpu_can --out can.hdf5", "leave the preset out, or all other flags"),
+    ("ogbench --preset nowhere", "no preset 'nowhere'"),
+])
+def test_a_preset_that_does_not_fit_is_refused(
+        words: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["data", *words.split()]) == USER_ERROR
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [
+    "ogbench --workers -1", "robomimic --workers -1", "directed --workers two",
+    "directed --episodes 0", "directed --task robot", "inspect runs --task robot",
+    "inspect runs --rows 0", "ogbench --seed -1"])
+def test_what_never_works_is_refused_at_the_flag(
+        words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["data", *words.split()])
+    assert ended.value.code == USER_ERROR
+    assert f"error: argument {words.split()[-2]}: " in capsys.readouterr().err
 
 
 def test_the_figures_are_those_of_the_episodes(made: tuple[Path, list[Episode]]) -> None:

@@ -100,6 +100,29 @@ def test_a_picture_is_a_function_of_the_state(
     np.testing.assert_array_equal(paint(room), paint(room))
 
 
+@pytest.mark.parametrize("wants_normals", [False, True])
+def test_rays_are_cast_by_older_and_newer_releases(
+        wants_normals: bool, room: tuple[mujoco.MjModel, mujoco.MjData],
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Newer ones have an argument more, in the middle and without a default."""
+    expected, real = paint(room), mujoco.mj_multiRay
+    names = ["m", "d", "pnt", "vec", "geomgroup", "flg_static", "bodyexclude", "geomid", "dist",
+             *["normal"] * wants_normals, "nray", "cutoff"]
+    unasked = {"normal": None} if "normal: " in real.__doc__ else {}
+
+    def cast(*given: object, **named: object) -> None:
+        named = {**dict(zip(names, given, strict=False)), **named}
+        if set(named) != set(names):
+            raise TypeError("mj_multiRay(): incompatible function arguments")
+        if named.pop("normal", None) is not None:
+            raise TypeError("nobody asked for normals")
+        real(**named, **unasked)
+
+    cast.__doc__ = ", ".join(f"{name}: object" for name in names)
+    monkeypatch.setattr(mujoco, "mj_multiRay", cast)
+    np.testing.assert_array_equal(paint(room), expected)
+
+
 def test_cube_and_target_are_seen_on_the_bench() -> None:
     """cube-single's red cube lies where its pose says; the faint target is drawn as well."""
     environment = OGBenchEnvironment(TaskConfig())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import signal
@@ -13,8 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from learning_support import random_episode
+from safetensors.numpy import load, save
 
-from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.episode import Episode, Outcome, safetensors_metadata
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
 
@@ -63,6 +65,22 @@ def test_a_truncated_or_foreign_file_is_refused_by_name(damage) -> None:  # type
     content = random_episode(1, 4).to_bytes()
     with pytest.raises(DataError, match=r"000001_x\.safetensors: not an episode"):
         Episode.from_bytes(damage(content), "000001_x.safetensors")
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    ({"outcome": "TRIUMPH"}, "outcome 'TRIUMPH' is none of NONE, SUCCESS, FAILURE, DISCARD"),
+    ({"outcome": None}, "outcome None is none of"),
+    ({"notes": None}, r"not the words of an episode \(TypeError"),
+    ({"mood": "good"}, r"not the words of an episode \(TypeError.*'mood'"),
+    ({"format": "poco-episode-9"}, "not an episode of format poco-episode-1"),
+])
+def test_words_that_no_episode_has_are_refused_by_name(
+        words: dict[str, object], said: str) -> None:
+    content = random_episode(1, 4).to_bytes()
+    known = json.loads(safetensors_metadata(content)["episode"])
+    changed = save(load(content), {"episode": json.dumps({**known, **words})})
+    with pytest.raises(DataError, match=rf"^000001_x\.safetensors: {said}"):
+        Episode.from_bytes(changed, "000001_x.safetensors")
 
 
 def test_store_keeps_order_and_refuses_no_repeat_but_stores_it_once(tmp_path: Path) -> None:

@@ -177,7 +177,8 @@ def without(key: str) -> Callable[[Path], None]:
 
 def instead(key: str, value: np.ndarray) -> Callable[[Path], None]:
     def change(file: h5py.File) -> None:
-        del file[key]
+        if key in file:
+            del file[key]
         file[key] = value
     return edited(change)
 
@@ -189,6 +190,8 @@ def instead(key: str, value: np.ndarray) -> Callable[[Path], None]:
     (without("data"), "group 'data' is missing, there are ['mask']"),
     (without("data/demo_3/actions"), "demo_3/actions is missing; there are ['dones',"),
     (without("data/demo_3/next_obs/state"), "demo_3/next_obs/state is missing; there are []"),
+    (instead("data/demo_3", np.zeros((20, 12))), "/data/demo_3 is a data set, expected the group"),
+    (instead("data/demo_3/obs", np.zeros((20, 12))), "demo_3/obs/state is missing; there are []"),
     (without("data/demo_3/poco"), "demo_3/poco/policy_versions is missing"),
     (instead("data/demo_3/obs/state", np.zeros((7, 12), "f4")),
      "demo_3/obs/state has shape (7, 12), expected (20, size)"),
@@ -215,6 +218,9 @@ def test_a_damaged_file_is_refused_by_name(
     (("--mask", "valid"), None, "there is no mask 'valid'; there are ['train']"),
     (("--preset", "cpu_cube_single"), None, "have 19 values, the layout (('state', 28),)"),
     ((), without("data/demo_2/rewards"), "demo_2/rewards is missing"),
+    ((), instead("data/actions", np.zeros((9, 7))), "/data/actions is a data set, expected"),
+    ((), instead("data/demo_2/obs", np.zeros((9, 19))), "object is missing; /data/demo_2/obs has"
+     " []"),
     ((), without("data/demo_0/obs"), "robomimic's dataset_states_to_obs"),
     ((), instead("data/demo_2/rewards", np.zeros(4)),
      "demo_2/rewards has shape (4,), expected 9 rows beside 9 actions"),
@@ -265,7 +271,7 @@ def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path) -> None:
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
     try:
-        with pytest.raises(OSError):
+        with pytest.raises(OSError, match=r"File too large: '.*/all\.hdf5'"):
             write_robomimic(tmp_path / "all.hdf5", recordings())
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

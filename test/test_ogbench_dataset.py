@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from poco_ros.core.config import to_dict
+from poco_ros.core.config import to_dict, to_yaml
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import TaskConfig
@@ -250,3 +251,56 @@ def test_asking_again_makes_nothing_and_other_settings_are_refused(made: Path,
         generate_ogbench(SMALL, foreign, show_progress=False)
     with pytest.raises(DataError, match=r"end in \.npz"):
         generate_ogbench(SMALL, tmp_path / "data", show_progress=False)
+
+
+class StoppedError(Exception):
+    """Stands for whatever ends a try before the first piece is there."""
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise StoppedError
+
+    monkeypatch.setattr("poco_ros.data.shards.ProcessPool", refuse)
+
+
+def test_a_try_that_made_nothing_does_not_bind_the_next_one(no_workers: None,
+                                                            tmp_path: Path) -> None:
+    for seed in (0, 1):
+        with pytest.raises(StoppedError):
+            generate_ogbench(PlayConfig(seed=seed), tmp_path / "play.npz", show_progress=False)
+    assert not (tmp_path / "play.yaml").exists(), "nothing is said of a file that is not there"
+
+
+def test_all_that_must_go_for_other_settings_is_named(no_workers: None, tmp_path: Path) -> None:
+    out = tmp_path / "play.npz"
+    files = [out, validation_path(out), out.with_suffix(".yaml")]
+    for path in files:
+        path.write_text(to_yaml(SMALL))
+    remedy = f"delete {', '.join(map(str, files))}, or choose another place"
+    with pytest.raises(DataError, match=re.escape(remedy)):
+        generate_ogbench(PlayConfig(), out, show_progress=False)
+    for path in files:
+        path.unlink()
+    with pytest.raises(StoppedError):
+        generate_ogbench(PlayConfig(), out, show_progress=False)
+
+
+def test_what_a_stop_left_unchecked_is_checked_and_its_pieces_go(made: Path,
+                                                                 tmp_path: Path) -> None:
+    out = tmp_path / made.name
+    files = [(made, out), (validation_path(made), validation_path(out)),
+             (made.with_suffix(".yaml"), out.with_suffix(".yaml"))]
+    for source, copy in files:
+        copy.write_bytes(source.read_bytes())
+    parts = out.with_suffix(".parts")
+    parts.mkdir()
+    whole = validation_path(out).read_bytes()
+    validation_path(out).write_bytes(whole[:-100])
+    with pytest.raises(DataError, match=r"-val\.npz: not a whole"):
+        generate_ogbench(SMALL, out, show_progress=False)
+    assert parts.exists()
+    validation_path(out).write_bytes(whole)
+    assert generate_ogbench(SMALL, out, show_progress=False) == out
+    assert not parts.exists()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import ctypes.util
 import importlib.util
 import os
 import re
+import runpy
+import shutil
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -122,6 +125,15 @@ def test_one_version_everywhere() -> None:
     assert set(versions.values()) == {poco_ros.__version__}, versions
 
 
+def test_types_and_licence_go_with_the_code() -> None:
+    dist = project()
+    assert dist.package_data == {"poco_ros": ["py.typed"], "sim_bridge": ["py.typed"]}
+    for package, (name,) in dist.package_data.items():
+        assert (ROOT / package / name).is_file()
+    assert dist.get_license() == "Apache-2.0" and dist.metadata.license_files == ["LICENSE"]
+    assert (ROOT / "LICENSE").read_text().split()[:4] == ["Apache", "License", "Version", "2.0,"]
+
+
 def test_poco_node_and_ros2_run_know_the_same_nodes() -> None:
     scripts = dict(text.split(" = ") for text in project().entry_points["console_scripts"])
     assert scripts.pop("poco") == "poco_ros.cli.main:main"
@@ -160,9 +172,9 @@ def test_colcon_installs_every_module_launch_file_and_preset(installed: Path) ->
                            (ROOT / "launch", share / "launch"),
                            (ROOT / "config", share / "config")):
         for path in source.rglob("*"):
-            if path.suffix in (".py", ".yaml") and "__pycache__" not in path.parts:
+            if path.suffix in (".py", ".yaml", ".typed") and "__pycache__" not in path.parts:
                 assert (target / path.relative_to(source)).is_file(), f"{path} is not installed"
-    assert (share / "package.xml").is_file()
+    assert (share / "package.xml").is_file() and (share / "LICENSE").is_file()
     marker = installed / "share/ament_index/resource_index/packages/poco_ros"
     assert marker.is_file(), "ros2 would not find the package"
 
@@ -209,6 +221,19 @@ def test_a_machine_without_a_compiler_is_told_what_to_install() -> None:
     assert checked.returncode == 1
     assert "a C++ compiler" in checked.stderr
     assert re.search(r"Remedy: sudo apt-get install .*g\+\+", checked.stderr)
+
+
+def test_nothing_is_asked_for_that_make_does_without(
+        monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Without libGL and glib it takes the OpenCV that needs neither, at the same version."""
+    monkeypatch.setattr(ctypes.util, "find_library", lambda name: None)
+    monkeypatch.setattr(shutil, "which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(os.path, "exists", lambda path: True)
+    assert runpy.run_path(str(ROOT / "scripts/check_machine.py"))["main"]() == 0
+    assert capsys.readouterr().err == ""
+    for python in PYTHONS:
+        pinned = pins(python)
+        assert pinned["opencv-python"].specifier == pinned["opencv-python-headless"].specifier
 
 
 def test_every_interface_is_built_and_every_field_explained() -> None:

@@ -26,7 +26,7 @@ from poco_ros.data import DemonstrationConfig
 from poco_ros.data.config import RobomimicConfig
 from poco_ros.data.demonstrations import demonstrations_path, load_demonstrations
 from poco_ros.data.directed.robomimic.demonstrator import RobomimicDemonstrator
-from poco_ros.data.robomimic_made import generate_robomimic, make_demo
+from poco_ros.data.robomimic_made import generate_robomimic, make_demo, split_of
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.preset import load_preset
 from sim_bridge.quiet import quiet_import
@@ -175,6 +175,31 @@ def test_what_is_there_is_not_made_again_and_other_settings_are_refused(
         generate_robomimic(settings(), tmp_path / "lift.npz", show_progress=False)
 
 
+def test_what_a_stop_left_unchecked_is_checked_and_its_pieces_go(
+        made: Path, tmp_path: Path) -> None:
+    out = tmp_path / made.name
+    out.with_suffix(".yaml").write_bytes(made.with_suffix(".yaml").read_bytes())
+    parts = out.with_suffix(".parts")
+    parts.mkdir()
+    whole = made.read_bytes()
+    out.write_bytes(whole[:len(whole) // 2])
+    with pytest.raises(DataError, match=r"lift\.hdf5: not a whole"):
+        generate_robomimic(settings(), out, show_progress=False)
+    assert parts.exists()
+    out.write_bytes(whole)
+    assert generate_robomimic(settings(), out, show_progress=False) == out
+    assert not parts.exists()
+
+
+@pytest.mark.parametrize(("demos", "share", "held_out"), [
+    (1, 0.1, 0), (2, 0.1, 1), (5, 0.1, 1), (20, 0.1, 2), (5, 0.0, 0)])
+def test_some_of_several_demonstrations_are_held_out(
+        demos: int, share: float, held_out: int) -> None:
+    split = split_of(settings(num_trajs=demos, valid_share=share))
+    assert len(split) == demos and split.count("valid") == held_out
+    assert split.count("train") == demos - held_out
+
+
 def test_failures_are_kept_or_made_good() -> None:
     """Of those who err much and try once: kept, some fail; else the same ones do not."""
     environment = ENVIRONMENTS["lift"](TASK)
@@ -224,8 +249,9 @@ def test_the_command_says_what_it_made(
     assert main(["data", "robomimic", "--task", "lift", "--num-trajs", "2", "--noise", "0",
                  "--workers", "1"]) == 0
     told = capsys.readouterr().out
-    assert "runs/data/lift-robomimic.hdf5" in told and "2, of which 2 succeed (100%)" in told
-    assert main(["data", "inspect", "runs/data/lift-robomimic.hdf5"]) == 0
+    path = next(word for word in told.split() if word.startswith("runs/data/lift-robomimic-"))
+    assert Path(path).suffix == ".hdf5" and "2, of which 2 succeed (100%)" in told
+    assert main(["data", "inspect", path]) == 0
     assert "lift-task1" in capsys.readouterr().out
-    assert main(["data", "convert", "runs/data/lift-robomimic.hdf5", "episodes"]) == 0
+    assert main(["data", "convert", path, "episodes"]) == 0
     assert len(load_demonstrations(tmp_path / "episodes", TASK)) == 2

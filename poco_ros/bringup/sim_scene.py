@@ -13,7 +13,7 @@ from poco_ros.core.config import setting, to_yaml
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.files import write_atomic
 from poco_ros.core.task import SIMULATED_DOMAINS
-from poco_ros.preset import find_preset, load_preset
+from poco_ros.preset import domain_preset, domains_with_preset, find_preset, load_preset
 from poco_ros.processes import LEARNER_NICENESS
 
 
@@ -27,7 +27,8 @@ class SimSceneArguments:
     task_number: int = setting(0, "single-task variant of the domain; 0: the preset's",
                                minimum=0, maximum=5)
     preset: str = setting(
-        AUTO, "name of a preset in config/, or the path of one; auto: cpu_<task>")
+        AUTO, "name of a preset in config/, or the path of one; auto: cpu_<task>, for"
+        f" {', '.join(domains_with_preset())}")
     seed: int = setting(0, "seed of the run: resets, noise, learning", minimum=0)
     pace: str = setting("lockstep", "lockstep: as fast as it goes, reproducible; realtime: at the"
                         " control rate of the task", choices=("lockstep", "realtime"))
@@ -35,7 +36,7 @@ class SimSceneArguments:
         True, "in lockstep, rollout, policy_server and sim_bridge share one process: faster, and"
         " the other cores are free for the learner; false: a process each, as in real time")
     checkpoint: str = setting(
-        "", "folder of a checkpoint to start from; empty: clone the demonstrations first")
+        "", "policy file or run folder to start from; empty: clone the demonstrations first")
     run_dir: str = setting(
         "", "folder of the run, continued when it exists; empty: runs/<task>-<date>-<time>")
     namespace: str = setting("", "namespace of all nodes; empty: none")
@@ -52,10 +53,14 @@ def resolve(arguments: SimSceneArguments) -> SimSceneArguments:
     folder, so that every node reads one and the same preset.
 
     Raises:
-        ConfigError: no such preset, a bad one, or no such checkpoint.
+        ConfigError: no such preset, a bad one, none for the task, or no such checkpoint.
     """
     domain = "cube-single" if arguments.task == AUTO else arguments.task
-    name = f"cpu_{domain.replace('-', '_')}" if arguments.preset == AUTO else arguments.preset
+    name = domain_preset(domain) if arguments.preset == AUTO else arguments.preset
+    if arguments.preset == AUTO and domain not in domains_with_preset():
+        raise ConfigError(f"task:={domain}: has no preset {name}, only"
+                          f" {', '.join(domains_with_preset())} have one; name another with"
+                          " preset:=, such as one of config/paper_*.yaml")
     path = find_preset(name).resolve()
     task = load_preset(path).task
     overrides: dict[str, Any] = {}

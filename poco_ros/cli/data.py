@@ -7,16 +7,23 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poco_ros.cli.data_convert import add_convert, find_layout, find_task
-from poco_ros.cli.flags import add_flags, given
+from poco_ros.cli.flags import add_flags, at_least, given
 from poco_ros.core import config
+from poco_ros.core.config import SettingInfo
 from poco_ros.core.episode import Episode
-from poco_ros.core.errors import DataError
-from poco_ros.core.task import TaskConfig
-from poco_ros.data.config import DemonstrationConfig, PlayConfig, RobomimicConfig
+from poco_ros.core.errors import ConfigError, DataError
+from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
+from poco_ros.data.config import (
+    AUTOMATIC,
+    COLLECTED_DOMAINS,
+    DemonstrationConfig,
+    PlayConfig,
+    RobomimicConfig,
+)
 from poco_ros.data.stored import is_robomimic, read_episodes
 
-FOLDER = Path("runs/data")
-"""Where data go whose place is not named."""
+ACTIONS = {"play": "ogbench", "robomimic": "robomimic", "directed": "directed"}
+"""Kind of demonstrations -> the action that makes them."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -24,16 +31,19 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "data", help="make demonstrations, look at episodes, convert them",
         description="Make demonstrations, on all cores and resumable: the same command goes on"
-        " where it was interrupted, and does nothing when all is there.")
+        " where it was interrupted, and does nothing when all is there. What is made goes below"
+        " runs/data, under a name that follows from its settings: there poco train looks for what"
+        " its preset asks for. --preset=NAME makes just that.")
     actions = parser.add_subparsers(metavar="ACTION", dest="action", required=True)
 
     play = actions.add_parser(
         "ogbench", help="OGBench's play data, made again with its own oracles",
         description="Make play data in OGBench's format: an .npz for training and a -val.npz"
         " beside it, key for key like the official files.",
-        epilog="example: poco data ogbench --domain scene --num-trajs 1000")
+        epilog="example: poco data ogbench --domain scene --num-trajs 1000, or what a preset is"
+        " trained on: poco data ogbench --preset paper_scene")
     add_flags(play, PlayConfig)
-    _add_making(play, "the .npz file [default: runs/data/<domain>-play.npz]")
+    _add_making(play, "the .npz file [default: runs/data/<domain>-play-<digest>.npz]")
     play.set_defaults(do=make_play)
 
     people = actions.add_parser(
@@ -42,9 +52,10 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         " different ways and at different speeds, miss, drop and try again. The file is laid out"
         " as robomimic's own, with simulator states, models and filter keys (train, valid,"
         " better, okay, worse, recovered, ...).",
-        epilog="example: poco data robomimic --task can --num-trajs 300")
+        epilog="example: poco data robomimic --task can --num-trajs 300, or what a preset is"
+        " trained on: poco data robomimic --preset cpu_can")
     add_flags(people, RobomimicConfig)
-    _add_making(people, "the .hdf5 file [default: runs/data/<task>-robomimic.hdf5]")
+    _add_making(people, "the .hdf5 file [default: runs/data/<task>-robomimic-<digest>.hdf5]")
     people.set_defaults(do=make_robomimic)
 
     directed = actions.add_parser(
@@ -52,10 +63,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Let an oracle pursue one task, with noise on its plan; some attempts fail.",
         epilog="example: poco data directed --task cube-single --episodes 100 --noise 0.35")
     add_flags(directed.add_argument_group("task"), TaskConfig, "task",
-              rename={"domain": "task", "number": "task_number"}, exclude=("title", "features"))
+              rename={"domain": "task", "number": "task_number"}, exclude=("title", "features"),
+              infos={"domain": _domain(tuple(SIMULATED_DOMAINS))})
     add_flags(directed.add_argument_group("demonstrations"), DemonstrationConfig,
-              "demonstrations", exclude=("kind", "path", "mask"))
-    _add_making(directed, "the folder [default: runs/data/<task>-directed]")
+              "demonstrations", exclude=("kind", "path", "mask"),
+              infos={"episodes": SettingInfo("episodes; asking for more later goes on where they"
+                                             " end", minimum=1)})
+    _add_making(directed, "the folder [default: runs/data/<task>-directed-<digest>]")
     directed.set_defaults(do=make_directed)
 
     inspect = actions.add_parser(
@@ -71,13 +85,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                        help="draw the episodes into this file, a row each")
     sheet.add_argument("--pictures", type=Path, default=None, metavar="FOLDER", help="pictures"
                        " recorded beside them: <camera>/<episode id>/<stamp in ns>.jpg")
-    sheet.add_argument("--rows", type=int, default=12, help="at most so many episodes: the first,"
-                       " the last, and some of each outcome [default: 12]")
+    sheet.add_argument("--rows", type=at_least(1), default=12, help="at most so many episodes: the"
+                       " first, the last, and some of each outcome [default: 12]")
     sheet.add_argument("--preset", default="", help="preset of the task, so that joints are"
                        " drawn; without, executed actions are [default: that of a run folder]")
     add_flags(inspect.add_argument_group("task that an .npz is relabelled for"), TaskConfig,
               "task", rename={"domain": "task", "number": "task_number"},
-              exclude=("title", "features"))
+              exclude=("title", "features"), infos={"domain": _domain(COLLECTED_DOMAINS)})
     inspect.set_defaults(do=inspect_path)
     add_convert(actions)
 
@@ -90,40 +104,69 @@ def run(args: argparse.Namespace) -> int:
 
 def make_play(args: argparse.Namespace) -> int:
     """Make play data."""
+    from poco_ros.data.demonstrations import made_path
     from poco_ros.data.play import generate_ogbench
 
+    if args.preset:
+        return _make_for_preset(args, "play")
     settings = config.from_dict(PlayConfig, given(args), "poco data ogbench")
-    out = args.out or FOLDER / f"{settings.domain}-play.npz"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    print(generate_ogbench(settings, out, args.workers))
+    print(generate_ogbench(settings, args.out or made_path(settings), args.workers))
     return 0
 
 
 def make_robomimic(args: argparse.Namespace) -> int:
     """Make demonstrations in robomimic's format and tell what they are like."""
-    from poco_ros.data.demonstrations import load_demonstrations
+    from poco_ros.data.demonstrations import load_demonstrations, made_path
     from poco_ros.data.robomimic_made import generate_robomimic
 
+    if args.preset:
+        return _make_for_preset(args, "robomimic")
     settings = config.from_dict(RobomimicConfig, given(args), "poco data robomimic")
-    out = args.out or FOLDER / f"{settings.task}-robomimic.hdf5"
-    generate_robomimic(settings, out, args.workers)
+    out = generate_robomimic(settings, args.out or made_path(settings), args.workers)
     _tell(out, load_demonstrations(out, TaskConfig(domain=settings.task)))
     return 0
 
 
 def make_directed(args: argparse.Namespace) -> int:
     """Make directed demonstrations and tell what they are like."""
-    from poco_ros.data.demonstrations import load_demonstrations
-
+    if args.preset:
+        return _make_for_preset(args, "directed")
     values = given(args)
     task = config.from_dict(TaskConfig, values.get("task", {}), "poco data directed")
-    out = args.out or FOLDER / f"{task.name}-directed"
     settings = config.from_dict(
         DemonstrationConfig,
-        {**values.get("demonstrations", {}), "kind": "directed", "path": out},
+        {**values.get("demonstrations", {}), "kind": "directed", "path": args.out or AUTOMATIC},
         "poco data directed")
-    _tell(out, load_demonstrations(settings, task, args.workers))
+    _make(settings, task, args.workers)
     return 0
+
+
+def _make_for_preset(args: argparse.Namespace, kind: str) -> int:
+    """Make what a preset is trained on, as training does, and tell what it is like.
+
+    Raises:
+        ConfigError: no such preset, its demonstrations are of another kind, or more is asked for.
+    """
+    from poco_ros.preset import load_preset
+
+    preset = load_preset(args.preset)
+    found = preset.demonstrations.kind
+    if found != kind:
+        remedy = f"poco data {ACTIONS[found]} makes them" if found in ACTIONS \
+            else "they are not made here"
+        raise ConfigError(f"--preset {args.preset}: its demonstrations are of kind {found}, not"
+                          f" {kind}; {remedy}")
+    if given(args) or args.out is not None:
+        raise ConfigError(f"--preset {args.preset}: says what is made and where; leave the preset"
+                          " out, or all other flags but --workers")
+    _make(preset.demonstrations, preset.task, args.workers)
+    return 0
+
+
+def _make(settings: DemonstrationConfig, task: TaskConfig, workers: int) -> None:
+    from poco_ros.data.demonstrations import demonstrations_path, load_demonstrations
+
+    _tell(demonstrations_path(settings, task), load_demonstrations(settings, task, workers))
 
 
 def inspect_path(args: argparse.Namespace) -> int:
@@ -141,7 +184,7 @@ def inspect_path(args: argparse.Namespace) -> int:
         layout = find_layout(args.path, find_task(args.path, args.preset))
         shown = draw_contact_sheet(
             episodes, args.picture, f"{episodes[0].task}   {args.path}",
-            layout=layout, rows=max(args.rows, 1),
+            layout=layout, rows=args.rows,
             pictures=None if args.pictures is None else RecordedPictures(args.pictures))
         print(f"{args.picture}: {len(shown)} of {len(episodes)} episodes")
     return 0
@@ -171,7 +214,13 @@ def _tell(path: Path, episodes: list[Episode]) -> None:
         print(f"  odd: {oddity}")
 
 
+def _domain(choices: tuple[str, ...]) -> SettingInfo:
+    return SettingInfo("simulated domain", choices=choices)
+
+
 def _add_making(parser: argparse.ArgumentParser, out: str) -> None:
+    parser.add_argument("--preset", default="", help="make what this preset is trained on, where"
+                        " poco train looks for it; no other flag but --workers goes with it")
     parser.add_argument("--out", type=Path, default=None, help=out)
-    parser.add_argument("--workers", type=int, default=0,
-                        help="processes that make them [default: one a processor]")
+    parser.add_argument("--workers", type=at_least(0), default=0,
+                        help="processes that make them [default: 0, one a processor]")

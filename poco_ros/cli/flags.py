@@ -27,6 +27,7 @@ def add_flags(
     rename: Mapping[str, str] | None = None,
     exclude: Collection[str] = (),
     defaults: Mapping[str, str] | None = None,
+    infos: Mapping[str, SettingInfo] | None = None,
 ) -> None:
     """Add one flag for every setting of ``cls``: ``flow_steps`` becomes ``--flow-steps``.
 
@@ -40,12 +41,13 @@ def add_flags(
         exclude: settings that get no flag.
         defaults: setting -> what is taken when it is not given, in words, where that is not the
             default of ``cls``.
+        infos: setting -> what is told and taken, where that is not what ``cls`` says of it.
     """
     for name, (field, expected) in settings_of(cls).items():
         if name in exclude or dataclasses.is_dataclass(expected):
             continue
         flag = (rename or {}).get(name, name).replace("_", "-")
-        info = info_of(field)
+        info = (infos or {}).get(name) or info_of(field)
         _add_flag(parser, flag, f"{_MARK}{section}.{name}" if section else f"{_MARK}{name}",
                   expected, info, (defaults or {}).get(name) or _default_text(field))
 

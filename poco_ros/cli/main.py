@@ -3,6 +3,9 @@
 A subcommand is a module of this package with two functions: ``add_parser(subparsers)`` declares
 it, ``run(args)`` does it and returns the exit code. A module is imported only when its subcommand
 is asked for, so ``poco --help`` is instant and ``poco data`` needs no torch.
+
+What a user can act on is one line, and the exit code 2: an error of poco_ros's own, or a file that
+cannot be read or written. Anything else keeps its traceback.
 """
 
 from __future__ import annotations
@@ -58,6 +61,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return int(importlib.import_module(f"poco_ros.cli.{args.command}").run(args))
     except PocoError as error:
         print(f"poco: {error}", file=sys.stderr)
+        return USER_ERROR
+    except OSError as error:
+        # To whoever keeps a node this exit code says that it need not be started again.
+        if error.filename is None or command == "node":
+            raise
+        print(f"poco: {error.filename}: {error.strerror}", file=sys.stderr)
         return USER_ERROR
     except KeyboardInterrupt:
         print("poco: interrupted", file=sys.stderr)

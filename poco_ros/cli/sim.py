@@ -17,9 +17,8 @@ from poco_ros.cli.graph_run import run_until_done
 from poco_ros.cli.plot import draw_curves
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import evaluation_seed
-from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.data.demonstrations import load_demonstrations
-from poco_ros.preset import Preset, load_preset
+from poco_ros.preset import Preset, domains_with_preset, load_preset
 from poco_ros.ros.graph_watch import Seen
 from poco_ros.run_folder import CLONED, EVALUATION_SEED, FINETUNED, RunFolder
 from poco_ros.video import FRAME_EVERY, compare, write_gif, write_video
@@ -37,7 +36,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         description="Make imperfect demonstrations, clone them, let the cloned policy improve"
         " itself with POCO over real ROS 2 nodes, evaluate before and after with fixed seeds, and"
         " draw the learning curve and a video. The last line is RESULT cloned=... finetuned=...")
-    parser.add_argument("--task", choices=tuple(SIMULATED_DOMAINS), default="cube-single",
+    parser.add_argument("--task", choices=domains_with_preset(), default="cube-single",
                         help="simulated domain; its preset is config/cpu_<task>.yaml"
                         " [default: cube-single]")
     parser.add_argument("--preset", default="", help="another preset, by name or path")

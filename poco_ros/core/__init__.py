@@ -1,1 +1,3 @@
-"""Floor 0: the words that every other package speaks. numpy and PyYAML only, no ROS, no torch."""
+"""Floor 0: the words that every other package speaks. numpy, PyYAML and safetensors only; no ROS,
+no torch.
+"""

@@ -124,14 +124,17 @@ class Episode:
             words = json.loads(safetensors_metadata(content)["episode"])
         except (SafetensorError, ValueError, KeyError, OverflowError) as error:
             raise DataError(f"{source}: not an episode file ({error})") from error
-        if words.pop("format", None) != FORMAT:
+        if not isinstance(words, dict) or words.pop("format", None) != FORMAT:
             raise DataError(f"{source}: not an episode of format {FORMAT}")
-        words["outcome"] = Outcome[words["outcome"]]
-        words["notes"] = tuple(words["notes"])
+        if str(words.get("outcome")) not in Outcome.__members__:
+            raise DataError(f"{source}: outcome {words.get('outcome')!r} is none of"
+                            f" {', '.join(Outcome.__members__)}")
         try:
+            words["outcome"] = Outcome[words["outcome"]]
+            words["notes"] = tuple(words["notes"])
             return cls(**tensors, **words)
-        except TypeError as error:
-            raise DataError(f"{source}: {error}") from error
+        except (KeyError, TypeError) as error:
+            raise DataError(f"{source}: not the words of an episode ({error!r})") from error
 
 
 def safetensors_metadata(content: bytes) -> dict[str, Any]:

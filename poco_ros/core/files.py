@@ -38,21 +38,25 @@ def replacing(path: str | Path) -> Iterator[Path]:
     Readers see the old file or the whole new one. When the block raises, the old one is untouched.
 
     Raises:
-        OSError: the disk is full or not writable.
+        OSError: the disk is full or not writable; it names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(prefix=PREFIX, dir=path.parent)
-    os.close(descriptor)
-    temporary = Path(name)
+    temporary: Path | None = None
     try:
+        descriptor, name = tempfile.mkstemp(prefix=f"{PREFIX}{path.name}-", dir=path.parent)
+        os.close(descriptor)
+        temporary = Path(name)
         yield temporary
         with open(temporary, "rb") as stream:
             os.fsync(stream.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
+    except BaseException as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError) and PREFIX in str(error.filename or PREFIX):
+            error.filename = str(path)  # a full disk names no file, else it is the temporary one
         raise
     sync_directory(path.parent)
 

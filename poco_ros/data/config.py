@@ -41,8 +41,9 @@ class RobomimicConfig:
                             "before giving up", minimum=1)
     keep_failures: bool = setting(False, "keep demonstrations that miss the goal; robomimic's by "
                                   "people have none")
-    valid_share: float = setting(0.1, "share of the demonstrations in the filter key valid, the "
-                                 "others are in train", minimum=0.0, maximum=0.5)
+    valid_share: float = setting(0.1, "share of the demonstrations in the filter key valid, of "
+                                 "several at least one; the others are in train",
+                                 minimum=0.0, maximum=0.5)
     seed: int = setting(0, "seed; the data are a function of it", minimum=0)
 
 

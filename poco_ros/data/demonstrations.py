@@ -75,13 +75,36 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
                         " simulation; on the robot record them (poco launch teach) and choose"
                         " kind episodes")
     if settings.kind == "robomimic":
-        made = _made(settings, task)
-        return FOLDER / f"{task.domain}-robomimic-{_digest(config.to_yaml(made))}.hdf5"
+        return made_path(robomimic_settings(settings, task))
     if settings.kind == "play":
-        play = _play(settings, task)
-        return FOLDER / f"{task.domain}-play-{_digest(config.to_yaml(play))}.npz"
+        return made_path(play_settings(settings, task))
     from poco_ros.data.directed.generate import settings_text
     return FOLDER / f"{task.name}-directed-{_digest(settings_text(settings, task))}"
+
+
+def made_path(settings: PlayConfig | RobomimicConfig) -> Path:
+    """Return where a file that is made with ``settings`` is kept and looked for."""
+    if isinstance(settings, PlayConfig):
+        return FOLDER / f"{settings.domain}-play-{_digest(config.to_yaml(settings))}.npz"
+    return FOLDER / f"{settings.task}-robomimic-{_digest(config.to_yaml(settings))}.hdf5"
+
+
+def play_settings(settings: DemonstrationConfig, task: TaskConfig) -> PlayConfig:
+    """Return OGBench's own settings of play data, with the number and the seed asked for."""
+    if task.domain not in COLLECTED_DOMAINS:
+        raise DataError(f"{task.name}: there are no play data for {task.domain}; choose kind"
+                        " directed")
+    return PlayConfig(domain=task.domain, num_trajs=settings.episodes, seed=settings.seed)
+
+
+def robomimic_settings(settings: DemonstrationConfig, task: TaskConfig) -> RobomimicConfig:
+    """Return the settings of demonstrations that are made as robomimic's are."""
+    if task.domain not in ROBOMIMIC_TASKS:
+        raise DataError(f"{task.name}: RoboMimic has no task {task.domain}, it has"
+                        f" {', '.join(ROBOMIMIC_TASKS)}; choose kind directed")
+    return RobomimicConfig(task=task.domain, num_trajs=settings.episodes, noise=settings.noise,
+                           noise_smoothing=settings.noise_smoothing, attempts=settings.attempts,
+                           keep_failures=settings.keep_failures, seed=settings.seed)
 
 
 def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
@@ -100,32 +123,14 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
         raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
     if settings.kind == "robomimic":
         from poco_ros.data.robomimic_made import generate_robomimic
-        generate_robomimic(_made(settings, task), path, workers, show_progress)
+        generate_robomimic(robomimic_settings(settings, task), path, workers, show_progress)
         return _robomimic(path, task, settings.mask, 0)
     if settings.kind == "play":
         from poco_ros.data.play import generate_ogbench
-        generate_ogbench(_play(settings, task), path, workers, show_progress)
+        generate_ogbench(play_settings(settings, task), path, workers, show_progress)
         return _relabelled(path, task, settings.episodes)
     from poco_ros.data.directed.generate import generate_directed
     return generate_directed(settings, path, task, workers, show_progress)
-
-
-def _play(settings: DemonstrationConfig, task: TaskConfig) -> PlayConfig:
-    """Return OGBench's own settings of play data, with the number and the seed asked for."""
-    if task.domain not in COLLECTED_DOMAINS:
-        raise DataError(f"{task.name}: there are no play data for {task.domain}; choose kind"
-                        " directed")
-    return PlayConfig(domain=task.domain, num_trajs=settings.episodes, seed=settings.seed)
-
-
-def _made(settings: DemonstrationConfig, task: TaskConfig) -> RobomimicConfig:
-    """Return the settings of demonstrations that are made as robomimic's are."""
-    if task.domain not in ROBOMIMIC_TASKS:
-        raise DataError(f"{task.name}: RoboMimic has no task {task.domain}, it has"
-                        f" {', '.join(ROBOMIMIC_TASKS)}; choose kind directed")
-    return RobomimicConfig(task=task.domain, num_trajs=settings.episodes, noise=settings.noise,
-                           noise_smoothing=settings.noise_smoothing, attempts=settings.attempts,
-                           keep_failures=settings.keep_failures, seed=settings.seed)
 
 
 def _relabelled(path: Path, task: TaskConfig, trajectories: int) -> list[Episode]:

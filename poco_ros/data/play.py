@@ -8,20 +8,18 @@ data. Each finished trajectory is on disk at once; ``kill -9`` loses those in wo
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
 
 from poco_ros.core import config
 from poco_ros.core.errors import DataError
-from poco_ros.core.files import PREFIX, sync_directory
+from poco_ros.core.files import PREFIX, replacing, write_atomic
 from poco_ros.data.config import PlayConfig
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.oracles import make_oracles
 from poco_ros.data.seeded import PLAY, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, only_maker
+from poco_ros.data.shards import Shards, claim, make_missing, only_maker, settings_path
 from sim_bridge.ogbench_models import Repeatable, make_collection
 from sim_bridge.processes import Handler
 
@@ -64,17 +62,20 @@ def generate_ogbench(settings: PlayConfig, out: str | Path, workers: int = 0,
 
 def _generate(settings: PlayConfig, out: Path, workers: int, show_progress: bool) -> Path:
     text = config.to_yaml(settings)
-    claim(out, text)
-    if out.exists() and validation_path(out).exists():
+    parts, validation = Shards(out.with_suffix(".parts")), validation_path(out)
+    claim(text, parts, out, validation)
+    whole = out.exists() and validation.exists()
+    if whole and not parts.folder.exists():  # pieces go last, when all has been checked
         return out
-    parts = Shards(out.with_suffix(".parts"))
-    total = settings.num_trajs + validation_trajectories(settings.num_trajs)
-    arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
-    make_missing(parts, text, total, f"{__name__}:trajectory_handler", arguments,
-                 f"play data, {settings.domain}", workers, show_progress)
-    _assemble(parts, settings, range(settings.num_trajs, total), validation_path(out))
-    _assemble(parts, settings, range(settings.num_trajs), out)
-    for path in (validation_path(out), out):
+    if not whole:
+        total = settings.num_trajs + validation_trajectories(settings.num_trajs)
+        arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
+        make_missing(parts, text, total, f"{__name__}:trajectory_handler", arguments,
+                     f"play data, {settings.domain}", workers, show_progress)
+        write_atomic(settings_path(out), text)
+        _assemble(parts, settings, range(settings.num_trajs, total), validation)
+        _assemble(parts, settings, range(settings.num_trajs), out)
+    for path in (validation, out):
         read_play_data(path, settings.domain)
     parts.remove()
     return out
@@ -157,18 +158,7 @@ def _assemble(parts: Shards, play: PlayConfig, numbers: range, path: Path) -> No
         at = slice(position * play.trajectory_steps, (position + 1) * play.trajectory_steps)
         for key, array in arrays.items():
             array[at] = piece[key]
-    prefix = f"{PREFIX}{path.name}-"
-    for stale in path.parent.glob(f"{prefix}*"):
+    for stale in path.parent.glob(f"{PREFIX}{path.name}-*"):
         stale.unlink()
-    descriptor, name = tempfile.mkstemp(prefix=prefix, dir=path.parent)
-    try:
-        with os.fdopen(descriptor, "wb") as stream:
-            np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]
-            stream.flush()
-            os.fsync(stream.fileno())
-        os.chmod(name, 0o644)
-        os.replace(name, path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with replacing(path) as temporary, open(temporary, "wb") as stream:
+        np.savez_compressed(stream, **arrays)  # type: ignore[arg-type]

@@ -38,7 +38,7 @@ from poco_ros.core.errors import DataError
 from poco_ros.core.files import write_atomic
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.data.parts import columns, layout_for
-from poco_ros.data.robomimic_foreign import ForeignDemos, check_finite, parse_env_args
+from poco_ros.data.robomimic_foreign import ForeignDemos, check_finite, keys_of, parse_env_args
 
 FORMAT = "poco-robomimic-1"
 GYM = 2
@@ -229,6 +229,10 @@ def _demos(path: Path, file: h5py.File, data: h5py.Group, mask: str) -> list[str
             raise DataError(f"{path}: mask {mask!r} names {missing[0]!r}, which data lacks")
     else:
         names = list(data)
+    stray = next((name for name in names if not isinstance(data[name], h5py.Group)), None)
+    if stray is not None:
+        raise DataError(f"{path}: {data.name}/{stray} is a data set, expected the group of a demo;"
+                        " is it a robomimic data set?")
     if not names:
         raise DataError(f"{path}: holds no demos" + (f" in mask {mask!r}" if mask else ""))
     return sorted(names, key=lambda name: (int("".join(filter(str.isdigit, name)) or 0), name))
@@ -265,7 +269,7 @@ def _array(where: str, demo: h5py.Group, key: str) -> np.ndarray:
     found = demo.get(key)
     if not isinstance(found, h5py.Dataset):
         parent, _, _ = key.rpartition("/")
-        beside = sorted(demo[parent] if parent in demo else demo) if parent else sorted(demo)
+        beside = keys_of(demo[parent] if parent in demo else demo)
         raise DataError(f"{where}/{key} is missing; there are {beside}")
     values = np.asarray(found[()])
     check_finite(f"{where}/{key}", values)

@@ -132,7 +132,7 @@ class ForeignDemos:
         if not isinstance(found, h5py.Dataset):
             parent = demo.get(key.rpartition("/")[0], demo) if "/" in key else demo
             raise DataError(f"{self._path}: {demo.name}/{key} is missing; {parent.name} has"
-                            f" {sorted(parent)}")
+                            f" {keys_of(parent)}")
         if found.ndim < 1 or found.dtype.kind not in "fiub":
             raise DataError(f"{self._path}: {demo.name}/{key} has shape {found.shape} and type"
                             f" {found.dtype}, expected numbers, a row a step")
@@ -143,6 +143,11 @@ class ForeignDemos:
             values = np.asarray(found[()], np.float32)
         check_finite(f"{self._path}: {demo.name}/{key}", values)
         return values
+
+
+def keys_of(thing: h5py.Group | h5py.Dataset) -> list[str]:
+    """Return the keys of a group, by name; a data set has none."""
+    return sorted(thing) if isinstance(thing, h5py.Group) else []
 
 
 def parse_env_args(path: Path, data: h5py.Group) -> dict[str, Any]:

@@ -17,6 +17,7 @@ import numpy as np
 from poco_ros.core import config
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import DataError
+from poco_ros.core.files import write_atomic
 from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import RobomimicConfig
@@ -26,7 +27,7 @@ from poco_ros.data.directed.robomimic.operators import OPERATORS
 from poco_ros.data.robomimic import Demo, write_robomimic
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.data.seeded import ROBOMIMIC, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, only_maker
+from poco_ros.data.shards import Shards, claim, make_missing, only_maker, settings_path
 from sim_bridge.processes import Handler
 from sim_bridge.robosuite_env import ENVIRONMENTS, RobosuiteEnvironment
 
@@ -52,20 +53,26 @@ def generate_robomimic(settings: RobomimicConfig, out: str | Path, workers: int 
     if out.suffix != ".hdf5":
         raise DataError(f"{out}: the name of a robomimic file must end in .hdf5")
     with only_maker(out):
-        text = config.to_yaml(settings)
-        claim(out, text)
-        if out.exists():
-            return out
-        parts = Shards(out.with_suffix(".parts"))
+        return _generate(settings, out, workers, show_progress)
+
+
+def _generate(settings: RobomimicConfig, out: Path, workers: int, show_progress: bool) -> Path:
+    text = config.to_yaml(settings)
+    parts = Shards(out.with_suffix(".parts"))
+    claim(text, parts, out)
+    if out.exists() and not parts.folder.exists():  # pieces go last, when all has been checked
+        return out
+    if not out.exists():
         arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
         make_missing(parts, text, settings.num_trajs, f"{__name__}:demonstration_handler",
                      arguments, f"demonstrations, {settings.task}", workers, show_progress)
         env_args = json.loads(str(parts.read(0)["env_args"]))
+        write_atomic(settings_path(out), text)
         write_robomimic(out, _read(parts, settings), ROBOMIMIC_TASKS[settings.task].layout,
                         env_args)
-        load_robomimic(out, TaskConfig(domain=settings.task))
-        parts.remove()
-        return out
+    load_robomimic(out, TaskConfig(domain=settings.task))
+    parts.remove()
+    return out
 
 
 def demonstration_handler(settings: dict[str, object], folder: str) -> Handler:
@@ -114,13 +121,18 @@ def make_demo(environment: RobosuiteEnvironment, demonstrator: RobomimicDemonstr
                     f" ({settings.noise:g}), raise the attempts or keep failures")
 
 
-def _read(parts: Shards, settings: RobomimicConfig) -> Iterator[Demo]:
-    """Yield the pieces in order, each in ``train`` or in ``valid``."""
-    count = settings.num_trajs
+def split_of(settings: RobomimicConfig) -> list[str]:
+    """Return the filter key of each demonstration, ``train`` or ``valid``."""
+    count, share = settings.num_trajs, settings.valid_share
+    held_out = max(round(share * count), 1) if share and count > 1 else 0
     order = np.random.default_rng(settings.seed).permutation(count)
-    valid = set(order[:round(settings.valid_share * count)].tolist())
-    for number in range(count):
+    valid = set(order[:held_out].tolist())
+    return ["valid" if number in valid else "train" for number in range(count)]
+
+
+def _read(parts: Shards, settings: RobomimicConfig) -> Iterator[Demo]:
+    """Yield the pieces in order."""
+    for number, key in enumerate(split_of(settings)):
         piece = parts.read(number)
         yield Demo(Episode.from_bytes(piece["episode"].tobytes(), str(parts.path(number))),
-                   piece["states"], str(piece["model_file"]),
-                   (*piece["masks"].tolist(), "valid" if number in valid else "train"))
+                   piece["states"], str(piece["model_file"]), (*piece["masks"].tolist(), key))

@@ -42,8 +42,11 @@ class Shards:
         self.folder.mkdir(parents=True, exist_ok=True)
         for stale in self.folder.glob(f"{PREFIX}*"):
             stale.unlink()
-        check_settings(self.folder / SETTINGS, settings, f"delete {self.folder} to start anew")
-        return sorted(int(path.stem) for path in self.folder.glob("*.npz"))
+        numbers = sorted(int(path.stem) for path in self.folder.glob("*.npz"))
+        if numbers:
+            check_settings(self.folder / SETTINGS, settings, f"delete {self.folder}")
+        write_atomic(self.folder / SETTINGS, settings)
+        return numbers
 
     def path(self, number: int) -> Path:
         """Return where piece ``number`` is kept."""
@@ -75,15 +78,25 @@ def only_maker(path: Path) -> Iterator[None]:
         yield
 
 
-def claim(out: Path, settings: str) -> None:
-    """See that a file at ``out`` was made here with ``settings`` (YAML); write them beside it.
+def settings_path(out: Path) -> Path:
+    """Return where the settings are kept that the file ``out`` was made with."""
+    return out.with_suffix(".yaml")
+
+
+def claim(settings: str, parts: Shards, out: Path, *beside: Path) -> None:
+    """See that what there is of ``out``, and of files ``beside`` it, was made with ``settings``.
 
     Raises:
-        DataError: the file is somebody else's, or was made with other settings.
+        DataError: a file is somebody else's, or was made with other settings (YAML); all that
+            must go before it can be made with these is named.
     """
-    if out.exists() and not out.with_suffix(".yaml").exists():
-        raise DataError(f"{out}: exists and was not made here; choose another name")
-    check_settings(out.with_suffix(".yaml"), settings, f"delete {out}")
+    made = [path for path in (out, *beside) if path.exists()]
+    known = settings_path(out)
+    if made and not known.exists():
+        raise DataError(f"{made[0]}: exists and was not made here; choose another name")
+    if known.exists():
+        there = [path for path in (*made, known, parts.folder) if path.exists()]
+        check_settings(known, settings, f"delete {', '.join(map(str, there))}")
 
 
 def make_missing(parts: Shards, settings: str, total: int, handler: str,
@@ -116,14 +129,11 @@ def make_missing(parts: Shards, settings: str, total: int, handler: str,
 
 
 def check_settings(path: Path, settings: str, remedy: str) -> None:
-    """Write ``settings`` (YAML) to ``path``, or see that they are what stands there.
+    """See that ``settings`` (YAML) are what stands in ``path``.
 
     Raises:
         DataError: other settings stand there; the first that differs is named, and ``remedy``.
     """
-    if not path.exists():
-        write_atomic(path, settings)
-        return
     found, wanted = config.read_yaml(path), yaml.safe_load(settings)
     for key in sorted({*found, *wanted}):
         if found.get(key) != wanted.get(key):

@@ -1,1 +1,2 @@
-"""Demonstrators that pursue a task, imperfectly: OGBench's oracles, and a script for Lift."""
+"""Demonstrators that pursue a task, imperfectly: OGBench's oracles, and scripts for Lift, Can and
+Square."""

@@ -14,6 +14,7 @@ from poco_ros.core import config
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
+from poco_ros.core.files import write_atomic
 from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
@@ -44,10 +45,12 @@ def generate_directed(settings: DemonstrationConfig, folder: Path, task: TaskCon
             is broken.
     """
     with only_maker(folder):
-        if any(folder.glob("*.safetensors")) and not (folder / SETTINGS).exists():
+        known, text = folder / SETTINGS, settings_text(settings, task)
+        if known.exists():
+            check_settings(known, text, f"delete {folder}")
+        elif any(folder.glob("*.safetensors")):
             raise DataError(f"{folder}: holds episodes that were not made here; choose another"
                             " folder")
-        check_settings(folder / SETTINGS, settings_text(settings, task), f"delete {folder}")
         store = EpisodeStore(folder)
         missing = range(len(store), settings.episodes)
         if missing:
@@ -64,6 +67,8 @@ def _add(store: EpisodeStore, missing: range, settings: DemonstrationConfig, tas
             ProcessPool(f"{__name__}:demonstration_handler", arguments, workers) as pool:
         for content in pool.map(json.dumps(index).encode() for index in missing):
             episode = Episode.from_bytes(content, "a worker's demonstration")
+            if not len(store):  # not before: a try that makes nothing leaves nothing behind
+                write_atomic(store.folder / SETTINGS, settings_text(settings, task))
             store.add(episode)
             advance(1, len(episode))
 
