@@ -181,6 +181,7 @@ def test_stages_can_be_run_one_by_one(whole_run: Path, preset: Path, tmp_path: P
     (["--checkpoint", "nowhere.safetensors", "--run-dir", "{tmp}/y"], "no policy there"),
     (["--flow-steps", "0"], "--flow-steps"),
     (["--task", "kitchen"], "--task"),
+    (["--task", "robot"], "--task"),
     (["--seed", "-1"], "--seed"),
     (["--workers", "0"], "--workers"),
     (["--device", "gpu", "--run-dir", "{tmp}/z"], "train.device is 'gpu', which torch does not"),

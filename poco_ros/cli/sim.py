@@ -18,7 +18,7 @@ from poco_ros.cli.plot import draw_curves
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import evaluation_seed
 from poco_ros.data.demonstrations import load_demonstrations
-from poco_ros.preset import Preset, domains_with_preset, load_preset
+from poco_ros.preset import Preset, domain_preset, domains_with_preset, load_preset
 from poco_ros.ros.graph_watch import Seen
 from poco_ros.run_folder import CLONED, EVALUATION_SEED, FINETUNED, RunFolder
 from poco_ros.video import FRAME_EVERY, compare, write_gif, write_video
@@ -50,7 +50,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def run(args: argparse.Namespace) -> int:
     """Do it all and print the result."""
     begun = time.monotonic()
-    name = args.preset or f"cpu_{args.task.replace('-', '_')}"
+    name = args.preset or domain_preset(args.task)
     preset = load_preset(name)
     if not (preset.train.offline_steps and preset.train.online_steps):
         raise ConfigError(f"preset {name}: poco sim compares what was cloned with what was learned"
