@@ -259,11 +259,12 @@ LED = [30_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
 def test_an_arm_that_was_led_outside_its_limits_stays_there_when_teaching_ends(cell: Cell) -> None:
     cell.controller.activate()
     cell.take(mode=2)
-    cell.emulator.ask(joints=LED, targets=LED)
+    cell.emulator.ask(joints=LED, targets=LED, opening=55_000.0)
     wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
     commands = cell.emulator.ask(mode=0)["commands"]
     wait_until(lambda: cell.emulator.ask()["commands"] > commands + 3)
     np.testing.assert_allclose(cell.emulator.ask()["targets"], LED, atol=2)
+    assert cell.emulator.ask()["opening_target"] == 55_000, "the fingers stay as they were led"
     with pytest.raises(ArmError, match=r"joint1 is at 0\.524 rad, outside its limits"):
         cell.controller.ready()
     assert cell.controller.mode is Mode.HOLDING

@@ -217,6 +217,39 @@ def test_an_arm_that_somebody_else_has_is_sent_nothing(
     assert emulator.ask()["received"] == before
 
 
+@pytest.mark.parametrize("away", ["led", "closed"])
+def test_fingers_that_others_may_have_moved_stay_there_when_the_arm_holds(
+        arm: Piper, emulator: EmulatedPiper, away: str) -> None:
+    arm.enable()
+    arm.command(ArmCommand(HOME, 0.01))
+    wait_until(lambda: abs(arm.read().gripper - 0.01) < 1e-4)
+    if away == "led":
+        emulator.ask(mode=2)
+        wait_until(lambda: "teaching" in codes(arm.read()))
+    else:
+        arm.close()
+    emulator.ask(mode=0, opening=55_000.0)
+    if away == "closed":
+        arm.open()
+    wait_until(lambda: not arm.read().faults and abs(arm.read().gripper - 0.055) < 1e-4)
+    arm.stop("red button")
+    wait_until(lambda: emulator.ask()["mode"] == 1)
+    assert emulator.ask()["opening_target"] == 55_000
+
+
+def test_a_stop_does_not_let_go_of_what_the_gripper_holds(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    arm.command(ArmCommand(HOME, 0.0))
+    wait_until(lambda: emulator.ask()["opening_target"] == 0)
+    emulator.ask(opening=20_000.0, blocked=True)
+    wait_until(lambda: abs(arm.read().gripper - 0.02) < 1e-4)
+    arm.stop("red button")
+    received = emulator.ask()["received"][str(0x159)]
+    wait_until(lambda: emulator.ask()["received"][str(0x159)] >= received)
+    assert emulator.ask()["opening_target"] == 0
+
+
 def test_a_person_who_takes_the_arm_while_it_is_enabled_is_left_alone(
         config: PiperConfig, emulator: EmulatedPiper) -> None:
     emulator.ask(refuse_power=True)
