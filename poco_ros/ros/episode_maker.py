@@ -75,7 +75,7 @@ class EpisodeMaker(PocoNode):
         self.robot = not task.simulated
         """Whether a person resets and labels; else a simulator does."""
         patience = ROBOT_PATIENCE if self.robot else SIMULATED_PATIENCE
-        self._environment_timeout = self.settings.environment_timeout or patience[0]
+        self.environment_timeout = self.settings.environment_timeout or patience[0]
         self._reset_timeout = self.settings.reset_timeout or patience[1]
         self._step_limit = self.settings.max_steps or task.step_limit
         offset = task.reward_offset
@@ -312,13 +312,16 @@ class EpisodeMaker(PocoNode):
         builder = attempt.builder
         if builder is None:
             self._look_for_overdue_reset(attempt, now, silence)
-        elif silence > self._environment_timeout:
-            why = f"no tick for {self._environment_timeout:g} s"
-            if self.robot and builder.steps:
-                builder.cut(why, trainable=False)
-                self._end(attempt, builder)
-            else:
-                self.drop(why)
+        elif silence > self.environment_timeout:
+            self.break_off(attempt, builder, f"no tick for {self.environment_timeout:g} s")
+
+    def break_off(self, attempt: Attempt, builder: EpisodeBuilder, why: str) -> None:
+        """End the episode that cannot go on: in simulation it is made again, on the robot kept."""
+        if self.robot and builder.steps:
+            builder.cut(why, trainable=False)
+            self._end(attempt, builder)
+        else:
+            self.drop(why)
 
     def _look_for_overdue_reset(self, attempt: Attempt, now: float, silence: float) -> None:
         """Ask for the reset again; on the robot give it up.
@@ -329,8 +332,8 @@ class EpisodeMaker(PocoNode):
         if not self.robot:
             if silence > self._reset_timeout:
                 self._call_reset(attempt)
-        elif now - self._seen_at > self._environment_timeout:
-            self.drop(f"no joint_states for {self._environment_timeout:g} s on the way home")
+        elif now - self._seen_at > self.environment_timeout:
+            self.drop(f"no joint_states for {self.environment_timeout:g} s on the way home")
         elif silence > self._reset_timeout:
             self.drop(f"the reset was not answered for {self._reset_timeout:g} s")
 

@@ -47,9 +47,10 @@ class EpisodeConfig:
         3.0, "how long an episode that a person ended can still be labelled otherwise; it is held"
         " back until then", unit="s", minimum=0.0, maximum=600.0)
     environment_timeout: float = setting(
-        0.0, "end the episode when the environment side has been silent for so long: in simulation"
-        " it is dropped and begun anew, on the robot kept and marked; 0 = 5 s in simulation, 1 s"
-        " on the robot", unit="s", minimum=0.0, maximum=600.0)
+        0.0, "end the episode when the environment side has been silent for so long, on the robot"
+        " also when a chunk has been awaited for so long: in simulation it is dropped and begun"
+        " anew, on the robot kept and marked; 0 = 5 s in simulation, 1 s on the robot", unit="s",
+        minimum=0.0, maximum=600.0)
     reset_timeout: float = setting(
         0.0, "how long a reset may take: in simulation it is asked for again then; on the robot,"
         " where it is the way home, never: the operator must be ready again; 0 = 5 s in"
