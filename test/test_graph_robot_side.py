@@ -11,16 +11,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from graph_support import PATIENCE, Onlooker, ros
-from poco_msgs.msg import ActionChunk, EpisodeStatus, ExecutedAction, Features, LearnerStatus
+from poco_msgs.msg import (
+    ActionChunk,
+    EpisodeStatus,
+    ExecutedAction,
+    Features,
+    LearnerStatus,
+    Reward,
+)
 from poco_msgs.srv import InferChunk, Reset
 from robot_graph_support import FEATURES, HOME, write_robot_preset
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from poco_ros.core.episode import Episode
+from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.joining import ExecutedAction as Executed
-from poco_ros.core.joining import TickStatus
+from poco_ros.core.joining import RewardSample, TickStatus
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.task import ROBOT_JOINTS
 from poco_ros.nodes.rollout.node import Rollout
@@ -55,6 +62,7 @@ class PlayedArm(Onlooker):
         self._executed = self.create_publisher(ExecutedAction, names.EXECUTED_ACTION,
                                                names.TICK_QOS)
         self._ready = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
+        self._label = self.create_publisher(Reward, names.REWARD, names.TICK_QOS)
         self._status = self.create_publisher(LearnerStatus, names.LEARNER_STATUS,
                                              names.STATUS_QOS)
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self.chunks.append,
@@ -117,6 +125,11 @@ class PlayedArm(Onlooker):
         """Press ready, and hand that over so much later [s]."""
         self._ready.publish(Header(stamp=convert.stamp_to_msg(
             time.time_ns() - round(ago * 1e9))))
+
+    def label(self) -> None:
+        """Say that the episode was a success."""
+        self._label.publish(convert.reward_to_msg(RewardSample(
+            self.wall(), "", 1.0, Outcome.SUCCESS, source="keypad")))
 
     def tick(self) -> None:
         """Do what a tick does when one is due; features are those of the tick before."""
@@ -219,6 +232,24 @@ def test_an_arm_that_measures_but_knows_nothing_of_the_episode_ends_it(arm: Play
     episode = arm.kept(running)
     assert not episode.trainable and "no tick for 1 s" in episode.notes[-1]
     assert arm.begin() != running
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_arm_is_sent_home_at_the_end_unless_it_may_be_one_that_knows_of_no_ready(
+        arm: PlayedArm, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 5.0)
+    running = arm.begin()
+    if killed:
+        arm.episode = ""
+        arm.play_for(0.7)
+    arm.label()
+    assert arm.kept(running).success
+    arm.play(lambda: arm.homes > 0 or "not sent home" in arm.says_now, "it is told")
+    arm.play_for(0.1)
+    assert arm.homes == (not killed)
+    if killed:
+        assert f"{running}: it has not ticked for 0." in arm.says_now
+        assert "press ready" in arm.says_now
 
 
 @pytest.mark.parametrize("acts", [False, True], ids=["refuses", "is silent"])

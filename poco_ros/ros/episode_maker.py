@@ -43,6 +43,9 @@ SILENCE = 1.0
 """Silence of the environment side that is worth a word [s]."""
 SIMULATED_PATIENCE, ROBOT_PATIENCE = (5.0, 5.0), (1.0, 60.0)
 """What ``environment_timeout`` and ``reset_timeout`` are by themselves [s]."""
+TICKED_LATELY = 0.5
+"""An arm whose last tick in the episode is older may be another process by now, which nobody was
+ready for: to start and to take control takes one longer [s]."""
 READY_AGE = 2.0
 """A press of *ready* that is older says nothing of now [s]."""
 
@@ -289,7 +292,9 @@ class EpisodeMaker(PocoNode):
             self.health.event("refused message", str(error))
             builder.cut(str(error), trainable=False)
         # A new arm_controller measures at once, and knows nothing of this episode: steps count.
-        if not self.robot or builder.steps > steps:
+        if builder.steps > steps:
+            attempt.heard_at = attempt.ticked_at = time.monotonic()
+        elif not self.robot:
             attempt.heard_at = time.monotonic()
         if attempt.label is not None and builder.steps:
             self._end_by_label(attempt, builder, *attempt.label)
@@ -355,7 +360,7 @@ class EpisodeMaker(PocoNode):
         self.ended(attempt, episode)
         self._told.ended(attempt, episode)
         if self.robot:
-            self._settle(builder, label)
+            self._settle(attempt, builder, label)
         self.delivery.put(episode, original,
                           self.settings.correction_window if by_person else 0.0)
         self.get_logger().info(
@@ -368,10 +373,15 @@ class EpisodeMaker(PocoNode):
         """Return the episode as the subclass wants it stored."""
         return episode
 
-    def _settle(self, builder: EpisodeBuilder, label: Outcome) -> None:
+    def _settle(self, attempt: Attempt, builder: EpisodeBuilder, label: Outcome) -> None:
         """Say why the robot's episode ended; send the arm home when nothing was wrong."""
+        silence = time.monotonic() - attempt.ticked_at
         if label == Outcome.NONE and not builder.truncated:
             self.health.event("episode ended", "; ".join(builder.notes))
+        elif self.settings.home_at_end and silence > TICKED_LATELY:
+            self.health.event("not sent home", f"{attempt.id}: it has not ticked for"
+                              f" {silence:.1f} s, the arm may not be the one that heard the"
+                              " operator; press ready for the next episode")
         elif self.settings.home_at_end:
             self._home.forget()
             self._home.call(Trigger.Request(), self._on_home)

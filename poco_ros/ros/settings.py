@@ -60,7 +60,8 @@ class EpisodeConfig:
         " ends and is not trained on", unit="s", minimum=0.02, maximum=10.0)
     home_at_end: bool = setting(
         True, "on the robot, go home with an open gripper when an episode has ended by a label or"
-        " by its step limit; after a fault or a stop nothing moves until the operator is ready")
+        " by its step limit, if the arm was at work in it until then; after a fault or a stop"
+        " nothing moves until the operator is ready")
 
 
 @dataclass(frozen=True)
