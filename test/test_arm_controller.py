@@ -395,6 +395,26 @@ def test_the_operators_word_counts_until_the_arm_is_held_or_stopped(cell: Cell) 
     assert not controller.all_clear
 
 
+def test_the_operators_word_counts_for_no_fault_that_came_after_it(cell: Cell) -> None:
+    controller = cell.controller
+    controller.activate()
+    cell.emulator.ask(error_bits=1)
+    assert controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    cell.next_observation()
+    cell.next_observation()
+    controller.all_clear = True
+    cell.next_observation()
+    assert controller.all_clear, "what he saw is no news"
+    for bits, words in ((2, "joint2 does not communicate"), (1, "joint1 does not communicate")):
+        controller.all_clear = True
+        cell.emulator.ask(error_bits=bits)
+        wait_until(lambda: not controller.all_clear)
+        assert words in controller.status().reason
+    assert controller.status().reason.count("does not communicate") == 2
+
+
 @pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)
 def test_a_lost_heartbeat_of_the_operator_stops(cell: Cell) -> None:
     with pytest.raises(ArmError, match="no heartbeat of the operator"):

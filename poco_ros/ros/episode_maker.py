@@ -33,6 +33,7 @@ from poco_ros.ros.delivery import Delivery
 from poco_ros.ros.episode_topic import EpisodeTopic
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
+from poco_ros.ros.operator_word import why_not_now
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
@@ -46,8 +47,6 @@ SIMULATED_PATIENCE, ROBOT_PATIENCE = (5.0, 5.0), (1.0, 60.0)
 TICKED_LATELY = 0.5
 """An arm whose last tick in the episode is older may be another process by now, which nobody was
 ready for: to start and to take control takes one longer [s]."""
-READY_AGE = 2.0
-"""A press of *ready* that is older says nothing of now [s]."""
 
 
 @dataclass(frozen=True)
@@ -185,11 +184,8 @@ class EpisodeMaker(PocoNode):
 
         What it waited for may come minutes later, when the operator is at the scene again.
         """
-        age = (time.time_ns() - convert.stamp_of(message.stamp)) * 1e-9
-        if abs(age) > READY_AGE:
-            self.health.event("ready refused", f"its stamp is {age:.1f} s old, allowed are"
-                              f" {READY_AGE:g} s; press it again, and if that does not help, set"
-                              " the clocks right")
+        if too_old := why_not_now(message):
+            self.health.event("ready refused", too_old)
             return
         following = Missing(f"{self.attempt.id} has not ended") if self.attempt is not None \
             else self._next()
