@@ -77,7 +77,9 @@ class TeachArguments(RobotArguments):
     """Arguments of the graph in which a person teaches the robot."""
 
     folder: str = setting("", "folder of the demonstrations; empty: runs/data/<task>-taught")
-    episodes: int = setting(0, "end when so many were recorded; 0 = when stopped", minimum=0)
+    episodes: int = setting(0, "end when the folder has so many of this source that can be learned"
+                            " from, those that were there before included; 0 = when stopped",
+                            minimum=0)
     by: str = setting(LEADER, "leader: with a leader arm on the same bus; hand: the arm is led by"
                       " hand, in its drag-teaching mode", choices=(LEADER, HAND))
     source: str = setting("demonstration", "demonstration, or recovery: it begins where the policy"

@@ -141,10 +141,9 @@ class Rehearsal:
 
     def _teach(self, folder: Path, wanted: int, encoder: str, pictures: str = "") -> None:
         """Record demonstrations until there are so many."""
-        count = len(EpisodeStore(folder))
-        if count < wanted:
+        if len(EpisodeStore(folder)) < wanted:
             self._make_episodes("teach", folder, wanted, {
-                "folder": folder, "episodes": wanted - count, "encoder": encoder,
+                "folder": folder, "episodes": wanted, "encoder": encoder,
                 "pictures": pictures, "pictures_rate": PICTURES_RATE,
                 "run_dir": self._folder / f"{folder.name}_graph"})
         episodes = list(EpisodeStore(folder))

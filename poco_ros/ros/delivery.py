@@ -98,6 +98,7 @@ class Delivery:
         self._hand_over, self._receiver = hand_over, receiver
         self._unwritten: dict[str, Episode] = {}
         """By id: newer than what the spool has of them, if it has anything."""
+        self._refusal = ""
         self._held: dict[str, _Held] = {}
         self._sent = ""
         self._next_try = 0.0
@@ -147,6 +148,7 @@ class Delivery:
         except OSError as error:
             self._unwritten[episode.id] = episode
             self._next_try = time.monotonic() + RETRY
+            self._refusal = str(error)
             self._health.fault("spool", f"episode {' and '.join(self._unwritten)} cannot be"
                                f" written to {self.spool.folder}: {error}; it is in memory, free"
                                " some space")
@@ -174,9 +176,21 @@ class Delivery:
         self._health.wait_for(self._receiver)
         self._hand_over(self.spool.get(waiting[0]), self._on_receipt)
 
+    def hand_over_all(self) -> str:
+        """Hand over all that is here, also what could still be labelled: nobody will be there.
+
+        For a receiver that answers at once. Return why something is left, in the spool or in
+        memory; empty when nothing is.
+        """
+        self._held.clear()
+        self._next_try = 0.0
+        self.update()
+        return "" if self.empty else self._refusal
+
     def _on_receipt(self, receipt: Receipt) -> None:
         if not receipt.success:
             self._next_try = time.monotonic() + RETRY
+            self._refusal = receipt.message
             self._health.wait_for(self._receiver, receipt.message)
             return
         self._health.got(self._receiver)

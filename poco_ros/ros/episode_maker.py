@@ -126,6 +126,9 @@ class EpisodeMaker(PocoNode):
     def ended(self, attempt: Attempt, episode: Episode) -> None:
         """Note that an episode has ended; it is delivered right after."""
 
+    def relabelled(self, episode: Episode) -> None:
+        """Note that a person has labelled an ended episode otherwise."""
+
     def dropped(self, attempt: Attempt) -> None:
         """Note that an attempt was dropped."""
 
@@ -430,6 +433,7 @@ class EpisodeMaker(PocoNode):
             return attempt.id
         episode = self.delivery.label(episode_id, outcome, source,
                                       self.settings.correction_window, self._label_rewards)
+        self.relabelled(episode)
         self._told.relabelled(episode)
         return episode.id
 
