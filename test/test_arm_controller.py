@@ -259,7 +259,7 @@ LED = [30_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
 def test_an_arm_that_was_led_outside_its_limits_stays_there_when_teaching_ends(cell: Cell) -> None:
     cell.controller.activate()
     cell.take(mode=2)
-    cell.emulator.ask(joints=LED, targets=LED, opening=55_000.0)
+    cell.emulator.ask(joints=LED, targets=LED, opening=55_000.0, opening_target=55_000.0)
     wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
     commands = cell.emulator.ask(mode=0)["commands"]
     wait_until(lambda: cell.emulator.ask()["commands"] > commands + 3)

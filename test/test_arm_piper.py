@@ -303,6 +303,7 @@ def test_closing_leaves_the_motors_powered_and_no_thread(
     ({"mode": 2}, "teaching", "teaching mode"),
     ({"status": 11}, "teaching", "records teaching"),
     ({"enabled": False}, "not_enabled", "no power on joint1"),
+    ({"drop": [0x2A1]}, "report_missing", "the status of the arm"),
 ])
 def test_faults_are_read_and_named(arm: Piper, emulator: EmulatedPiper, change: dict,
                                    code: str, words: str) -> None:

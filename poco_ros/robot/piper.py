@@ -274,7 +274,8 @@ class Piper(Arm):
             elif link.strangers:
                 faults.append(ArmFault("other_controller", link.about_strangers, mute=True))
         age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
-        faults += find_faults(measured, age, self.config.silence_timeout)
+        faults += find_faults(measured, age, self.config.silence_timeout,
+                              self.config.report_timeout)
         if any(fault.mute for fault in faults):
             self._gripper_target = None
         return faults
