@@ -184,6 +184,17 @@ def test_a_stop_is_latched_also_before_the_bus_is_open_and_by_nobody_who_has_it_
     assert len(list(config.lock_folder.glob("*.stopped"))) == 1
 
 
+def test_a_stop_is_not_released_by_who_has_not_the_bus(arm: Piper, config: PiperConfig) -> None:
+    arm.stop("red button")
+    arm.close()
+    with pytest.raises(ArmError, match=r"stays latched \(red button\).*slcan.*is not open"):
+        arm.release()
+    assert arm.stopped == "red button" and len(list(config.lock_folder.glob("*.stopped"))) == 1
+    arm.open()
+    arm.release()
+    assert not arm.stopped and not list(config.lock_folder.glob("*.stopped"))
+
+
 def test_a_latch_that_cannot_be_kept_or_lifted_says_so(tmp_path: Path,
                                                        caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "x.stopped").mkdir()

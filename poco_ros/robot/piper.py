@@ -167,6 +167,11 @@ class Piper(Arm):
     def release(self) -> None:
         """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
+            if self._stopped and self._link is None:
+                raise ArmError(f"the stop stays latched ({self._stopped}): only who has the bus can"
+                               f" release it, and bus {self.config.interface}"
+                               f" {self.config.channel} is not open here; open it first (poco arm"
+                               " configure)")
             if self._link is not None:
                 self._latch.lift()
             self._stopped = ""
