@@ -18,6 +18,7 @@ from poco_ros.cli.plot import draw_curves
 from poco_ros.cli.sim import standing
 from poco_ros.core.config import from_dict, load, setting
 from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import ConfigError
 from poco_ros.core.tables import read_rows
 from poco_ros.preset import Preset, find_preset, find_settings, load_preset
 from poco_ros.ros.graph_watch import Seen
@@ -62,6 +63,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Do it all and print the result."""
+    if args.seed < 0:  # the learner would refuse it, when all is taught
+        raise ConfigError(f"poco rehearse: --seed {args.seed} is below the minimum 0")
     amounts = from_dict(RehearsalConfig, given(args).get("rehearsal", {}), "poco rehearse")
     preset = load_preset(args.preset)
     folder = args.run_dir or Path(

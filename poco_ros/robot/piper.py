@@ -168,10 +168,10 @@ class Piper(Arm):
         """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
             if self._stopped and self._link is None:
-                raise ArmError(f"the stop stays latched ({self._stopped}): only who has the bus can"
-                               f" release it, and bus {self.config.interface}"
-                               f" {self.config.channel} is not open here; open it first (poco arm"
-                               " configure)")
+                raise ArmError(f"the stop stays latched ({self._stopped}): only who has the bus"
+                               f" can release it, and bus {self.config.interface}"
+                               f" {self.config.channel} is not open here; open it first (poco"
+                               " arm configure)")
             if self._link is not None:
                 self._latch.lift()
             self._stopped = ""
