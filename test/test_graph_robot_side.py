@@ -241,7 +241,7 @@ def test_the_arm_is_sent_home_at_the_end_unless_it_may_be_one_that_knows_of_no_r
     running = arm.begin()
     if killed:
         arm.episode = ""
-        arm.play_for(0.7)
+        arm.play_for(0.6)
     arm.label()
     assert arm.kept(running).success
     arm.play(lambda: arm.homes > 0 or "not sent home" in arm.says_now, "it is told")
@@ -254,14 +254,15 @@ def test_the_arm_is_sent_home_at_the_end_unless_it_may_be_one_that_knows_of_no_r
 
 @pytest.mark.parametrize("acts", [False, True], ids=["refuses", "is silent"])
 def test_a_policy_that_is_away_in_an_episode_ends_it_and_the_operator_is_asked_again(
-        arm: PlayedArm, acts: bool) -> None:
+        arm: PlayedArm, monkeypatch: pytest.MonkeyPatch, acts: bool) -> None:
     """The arm would move on by itself when the policy is back, whenever that is."""
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 0.5)
     running = arm.begin()
     arm.thinks, arm.acts = not acts, acts
     began = time.monotonic()
     episode = arm.kept(running)
-    assert 1.0 < time.monotonic() - began < 1.5
-    assert not episode.trainable and episode.notes == ("no chunk for 1 s",)
+    assert 0.4 < time.monotonic() - began < 1.5
+    assert not episode.trainable and episode.notes == ("no chunk for 0.5 s",)
     arm.episode, arm.acts, chunks = "", False, len(arm.chunks)
     arm.wait_for("waiting for infer_chunk")
     arm.acts = True
@@ -271,11 +272,13 @@ def test_a_policy_that_is_away_in_an_episode_ends_it_and_the_operator_is_asked_a
     arm.begin()
 
 
-def test_a_policy_that_answers_late_goes_on(arm: PlayedArm) -> None:
+def test_a_policy_that_answers_late_goes_on(arm: PlayedArm, monkeypatch: pytest.MonkeyPatch
+                                            ) -> None:
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 0.8)
     running = arm.begin()
     for _ in range(2):
         arm.thinks, chunks = False, len(arm.chunks)
-        arm.play_for(0.7)
+        arm.play_for(0.45)
         arm.thinks = True
         arm.act()
         arm.play(lambda: len(arm.chunks) > chunks, "the chunk")  # noqa: B023
