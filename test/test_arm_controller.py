@@ -259,11 +259,12 @@ LED = [30_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
 def test_an_arm_that_was_led_outside_its_limits_stays_there_when_teaching_ends(cell: Cell) -> None:
     cell.controller.activate()
     cell.take(mode=2)
-    cell.emulator.ask(joints=LED, targets=LED)
+    cell.emulator.ask(joints=LED, targets=LED, opening=55_000.0, opening_target=55_000.0)
     wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(30.0)) < 1e-3)
     commands = cell.emulator.ask(mode=0)["commands"]
     wait_until(lambda: cell.emulator.ask()["commands"] > commands + 3)
     np.testing.assert_allclose(cell.emulator.ask()["targets"], LED, atol=2)
+    assert cell.emulator.ask()["opening_target"] == 55_000, "the fingers stay as they were led"
     with pytest.raises(ArmError, match=r"joint1 is at 0\.524 rad, outside its limits"):
         cell.controller.ready()
     assert cell.controller.mode is Mode.HOLDING
@@ -392,6 +393,26 @@ def test_the_operators_word_counts_until_the_arm_is_held_or_stopped(cell: Cell) 
     assert controller.all_clear
     controller.stop("key *")
     assert not controller.all_clear
+
+
+def test_the_operators_word_counts_for_no_fault_that_came_after_it(cell: Cell) -> None:
+    controller = cell.controller
+    controller.activate()
+    cell.emulator.ask(error_bits=1)
+    assert controller.wait_for(Mode.HOLDING, timeout=2)
+    cell.emulator.ask(error_bits=0)
+    wait_until(lambda: not cell.arm.read().faults)
+    cell.next_observation()
+    cell.next_observation()
+    controller.all_clear = True
+    cell.next_observation()
+    assert controller.all_clear, "what he saw is no news"
+    for bits, words in ((2, "joint2 does not communicate"), (1, "joint1 does not communicate")):
+        controller.all_clear = True
+        cell.emulator.ask(error_bits=bits)
+        wait_until(lambda: not controller.all_clear)
+        assert words in controller.status().reason
+    assert controller.status().reason.count("does not communicate") == 2
 
 
 @pytest.mark.parametrize("cell", [{"control": {"heartbeat_timeout": 0.3}}], indirect=True)

@@ -9,6 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from poco_ros.robot.arm import ArmFault
+from poco_ros.robot.piper_faults import find_faults
 from poco_ros.robot.piper_feedback import PiperFeedback
 from poco_ros.robot.piper_protocol import (
     from_angle_units,
@@ -88,3 +90,52 @@ def test_a_measurement_is_a_snapshot_that_later_frames_do_not_change() -> None:
 def test_units_of_the_bus_round_trip(angle: float, length: float) -> None:
     assert from_angle_units(to_angle_units(angle)) == pytest.approx(angle, abs=1e-5)
     assert from_length_units(to_length_units(length)) == pytest.approx(length, abs=1e-6)
+
+
+def faults_without(missing: set[int], seconds: float) -> list[ArmFault]:
+    """Return the faults of an arm that has not sent some frames for so long."""
+    feedback = PiperFeedback(snapshot_spread=0.004)
+    others = [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)), (0x2A1, bytes([1, *[0] * 7])),
+              *((0x261 + motor, bytes([0] * 5 + [0x40, 0, 0])) for motor in range(6))]
+    for tick in range(round(seconds / 0.01) + 1):
+        now = tick * 10 * MILLISECOND
+        for identifier, data in (*others, *joint_frames(tick)):
+            if identifier not in missing or not tick:
+                feedback.feed(identifier, data, now * 1e-9, now, now)
+    assert feedback.newest is not None
+    return find_faults(feedback.newest, 0.0, 0.12, 0.5)
+
+
+@pytest.mark.parametrize("missing, words, mute", [
+    ({0x2A8}, "the gripper (frame 0x2A8)", False),
+    ({0x2A1}, "the status of the arm (frame 0x2A1)", True),
+    ({0x263}, "the driver of joint3 (frame 0x263)", False),
+    ({0x2A8, 0x261, 0x266}, "the gripper (frame 0x2A8), the driver of joint1 (frame 0x261), the"
+     " driver of joint6 (frame 0x266)", False)])
+def test_what_is_not_reported_any_more_is_a_fault(missing: set[int], words: str, mute: bool
+                                                  ) -> None:
+    assert not faults_without(missing, 0.45)
+    faults = faults_without(missing, 0.55)
+    assert [(fault.code, fault.mute) for fault in faults] == [("report_missing", mute)]
+    assert f"no report of {words} for 0.5 s" in faults[0].detail
+
+
+def test_what_was_never_reported_is_missing_after_the_same_time() -> None:
+    feedback = with_gripper()
+    for tick in range(60):
+        for identifier, data in [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)),
+                                 *joint_frames(tick)]:
+            feedback.feed(identifier, data, tick * 0.01, tick * 10 * MILLISECOND, 0)
+        assert feedback.newest is not None
+        found = {fault.code for fault in find_faults(feedback.newest, 0.0, 0.12, 0.5)}
+        assert ("report_missing" in found) == (tick > 50)
+
+
+def test_after_a_silence_of_the_bus_nothing_is_missing_yet() -> None:
+    feedback = with_gripper()
+    for tick in range(3):
+        for identifier, data in joint_frames(tick):
+            feedback.feed(identifier, data, float(tick), tick * 1_000 * MILLISECOND, 0)
+        assert feedback.newest is not None
+        found = {fault.code for fault in find_faults(feedback.newest, 0.0, 0.12, 0.5)}
+        assert "report_missing" not in found

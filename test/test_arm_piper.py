@@ -184,6 +184,17 @@ def test_a_stop_is_latched_also_before_the_bus_is_open_and_by_nobody_who_has_it_
     assert len(list(config.lock_folder.glob("*.stopped"))) == 1
 
 
+def test_a_stop_is_not_released_by_who_has_not_the_bus(arm: Piper, config: PiperConfig) -> None:
+    arm.stop("red button")
+    arm.close()
+    with pytest.raises(ArmError, match=r"stays latched \(red button\).*slcan.*is not open"):
+        arm.release()
+    assert arm.stopped == "red button" and len(list(config.lock_folder.glob("*.stopped"))) == 1
+    arm.open()
+    arm.release()
+    assert not arm.stopped and not list(config.lock_folder.glob("*.stopped"))
+
+
 def test_a_latch_that_cannot_be_kept_or_lifted_says_so(tmp_path: Path,
                                                        caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "x.stopped").mkdir()
@@ -215,6 +226,39 @@ def test_an_arm_that_somebody_else_has_is_sent_nothing(
             send()
     arm.stop("red button")
     assert emulator.ask()["received"] == before
+
+
+@pytest.mark.parametrize("away", ["led", "closed"])
+def test_fingers_that_others_may_have_moved_stay_there_when_the_arm_holds(
+        arm: Piper, emulator: EmulatedPiper, away: str) -> None:
+    arm.enable()
+    arm.command(ArmCommand(HOME, 0.01))
+    wait_until(lambda: abs(arm.read().gripper - 0.01) < 1e-4)
+    if away == "led":
+        emulator.ask(mode=2)
+        wait_until(lambda: "teaching" in codes(arm.read()))
+    else:
+        arm.close()
+    emulator.ask(mode=0, opening=55_000.0)
+    if away == "closed":
+        arm.open()
+    wait_until(lambda: not arm.read().faults and abs(arm.read().gripper - 0.055) < 1e-4)
+    arm.stop("red button")
+    wait_until(lambda: emulator.ask()["mode"] == 1)
+    assert emulator.ask()["opening_target"] == 55_000
+
+
+def test_a_stop_does_not_let_go_of_what_the_gripper_holds(
+        arm: Piper, emulator: EmulatedPiper) -> None:
+    arm.enable()
+    arm.command(ArmCommand(HOME, 0.0))
+    wait_until(lambda: emulator.ask()["opening_target"] == 0)
+    emulator.ask(opening=20_000.0, blocked=True)
+    wait_until(lambda: abs(arm.read().gripper - 0.02) < 1e-4)
+    arm.stop("red button")
+    received = emulator.ask()["received"][str(0x159)]
+    wait_until(lambda: emulator.ask()["received"][str(0x159)] >= received)
+    assert emulator.ask()["opening_target"] == 0
 
 
 def test_a_person_who_takes_the_arm_while_it_is_enabled_is_left_alone(
@@ -270,6 +314,7 @@ def test_closing_leaves_the_motors_powered_and_no_thread(
     ({"mode": 2}, "teaching", "teaching mode"),
     ({"status": 11}, "teaching", "records teaching"),
     ({"enabled": False}, "not_enabled", "no power on joint1"),
+    ({"drop": [0x2A1]}, "report_missing", "the status of the arm"),
 ])
 def test_faults_are_read_and_named(arm: Piper, emulator: EmulatedPiper, change: dict,
                                    code: str, words: str) -> None:

@@ -251,6 +251,10 @@ def test_a_fault_that_is_still_there_refuses_the_reset(cell: Cell, driver: ArmDr
     resting = truth(cell)
     answer = driver.reset("by itself", ready=False)
     assert not answer.success and "press ready" in answer.message
+    driver.readies.publish(Header(stamp=convert.stamp_to_msg(time.time_ns() - 3 * 10**9)))
+    answer = driver.reset("after an old word", ready=False)
+    assert not answer.success and "press ready" in answer.message
+    assert driver.says(NODE, "ready refused: its stamp is 3")
     np.testing.assert_allclose(truth(cell), resting, atol=0.01)
     driver.begin()
 
@@ -259,6 +263,7 @@ def test_a_fault_on_the_way_home_is_the_answer(cell: Cell, driver: ArmDriver) ->
     name = driver.begin()
     run(driver, name, 1, actions(0, 1.0, 12), 12)
     answers: list[Reset.Response] = []
+    driver.ready()
     driver.resets.call(Reset.Request(episode_id="blocked"), answers.append)
     driver.ticks(2)
     ask(cell, "/fault/silent_joint?seconds=0&joint=2")

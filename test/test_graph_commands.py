@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from arm_support import tell, write_robot
 from cell_support import quick_config, running, wait_until
 from graph_support import ros
 from rclpy.node import Node
+from std_srvs.srv import SetBool
 
 from poco_ros.cell import piper_protocol as protocol
 from poco_ros.cell.cell import Cell
@@ -21,7 +23,10 @@ from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.core.config import load
 from poco_ros.robot.config import RobotConfig
 from poco_ros.robot.piper import Piper
-from poco_ros.ros import operator_remote, remote
+from poco_ros.ros import names, operator_remote, remote
+from poco_ros.ros.arm_remote import ArmRemote
+from poco_ros.ros.fast_loop import Reply
+from poco_ros.ros.node import PocoNode
 
 pytestmark = pytest.mark.graph
 
@@ -52,6 +57,36 @@ def test_who_is_in_another_namespace_is_found_there(
         assert main(["arm", "stop"]) == USER_ERROR
         assert "there is one in namespace lab: add --namespace lab" in capsys.readouterr().err
         node.destroy_node()
+
+
+@pytest.mark.parametrize("word", ["stop", "release"])
+def test_a_stop_is_asked_for_until_it_is_answered_and_a_release_once(word: str) -> None:
+    """One that is heard late must not lift a stop that somebody has asked for since."""
+    asked: list[bool] = []
+    ending = threading.Event()
+    with ros(), ArmRemote() as person:
+        node = PocoNode("arm_controller")
+
+        def serve(request: SetBool.Request, reply: Reply) -> None:
+            asked.append(request.data)
+            ending.wait(remote.AGAIN * 1.5)  # it is busy
+            reply(SetBool.Response(success=True))
+
+        def work() -> None:
+            while not ending.is_set():
+                node.loop.wait(0.02)
+
+        node.loop.serve(SetBool, names.STOP, serve)
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            getattr(person, word)()
+            time.sleep(remote.AGAIN)
+        finally:
+            ending.set()
+            thread.join()
+            node.destroy_node()
+    assert len(asked) > 1 if word == "stop" else asked == [False]
 
 
 @pytest.fixture(scope="module")

@@ -11,16 +11,23 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 from graph_support import PATIENCE, Onlooker, ros
-from poco_msgs.msg import ActionChunk, EpisodeStatus, ExecutedAction, Features, LearnerStatus
+from poco_msgs.msg import (
+    ActionChunk,
+    EpisodeStatus,
+    ExecutedAction,
+    Features,
+    LearnerStatus,
+    Reward,
+)
 from poco_msgs.srv import InferChunk, Reset
 from robot_graph_support import FEATURES, HOME, write_robot_preset
 from sensor_msgs.msg import JointState
 from std_msgs.msg import Header
 from std_srvs.srv import Trigger
 
-from poco_ros.core.episode import Episode
+from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.joining import ExecutedAction as Executed
-from poco_ros.core.joining import TickStatus
+from poco_ros.core.joining import RewardSample, TickStatus
 from poco_ros.core.observation import ObservationLayout
 from poco_ros.core.task import ROBOT_JOINTS
 from poco_ros.nodes.rollout.node import Rollout
@@ -33,7 +40,10 @@ RESET_TIMEOUT = 2.0
 
 
 class PlayedArm(Onlooker):
-    """Measures and holds at 15 Hz; says what a learner and an operator would say."""
+    """Measures and holds at 15 Hz; says what a learner and an operator would say.
+
+    It lets no chunk in: the policy is asked again and again, and the ticks of an episode are held.
+    """
 
     def __init__(self, rollout: Rollout) -> None:
         super().__init__("played_arm")
@@ -41,28 +51,36 @@ class PlayedArm(Onlooker):
         self._loops = LoopGroup([self.loop, rollout.loop])
         self.resets: list[str] = []
         """Episodes that were asked for, one a request."""
+        self.chunks: list[ActionChunk] = []
+        self.asked: list[Reply] = []
+        """Answers that were asked of the policy."""
+        self.homes = 0
+        """Times that the arm was sent home."""
         self._due = time.monotonic()
         self._joints = self.create_publisher(JointState, names.JOINT_STATES, names.TICK_QOS)
         self._features = self.create_publisher(Features, names.FEATURES, names.TICK_QOS)
         self._executed = self.create_publisher(ExecutedAction, names.EXECUTED_ACTION,
                                                names.TICK_QOS)
         self._ready = self.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
+        self._label = self.create_publisher(Reward, names.REWARD, names.TICK_QOS)
         self._status = self.create_publisher(LearnerStatus, names.LEARNER_STATUS,
                                              names.STATUS_QOS)
-        self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, lambda _: None, names.CHUNK_QOS)
+        self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self.chunks.append,
+                            names.CHUNK_QOS)
         self.loop.serve(Reset, names.RESET, self._on_reset)
         self.loop.serve(InferChunk, names.INFER_CHUNK, self._on_infer)
-        self.loop.serve(Trigger, names.HOME, lambda _, reply: reply(Trigger.Response(
-            success=True)))
+        self.loop.serve(Trigger, names.HOME, self._on_home)
         self.rest()
 
     def rest(self) -> None:
         """Be an arm that all is well with, with no episode open, and have a policy."""
         self.episode, self.step, self.clock = "", 0, 0.0
-        self.measures = self.sees = self.answers = self.acts = True
+        self.measures = self.sees = self.answers = self.acts = self.thinks = True
         self.refusal, self._reply = "", None
         self._taken = self.wall()
         self.resets.clear()
+        self.asked.clear()
+        self.homes = 0
         self.learner_is("online", 1)
 
     def learner_is(self, stage: str, *versions: int) -> None:
@@ -82,10 +100,20 @@ class PlayedArm(Onlooker):
         elif self.answers:
             self.answer()
 
+    def _on_home(self, _: Trigger.Request, reply: Reply) -> None:
+        self.homes += 1
+        reply(Trigger.Response(success=True))
+
     def _on_infer(self, _: InferChunk.Request, reply: Reply) -> None:
-        """Be a policy that would act, and in an episode never does: its ticks are held."""
-        reply(InferChunk.Response(success=self.acts and not self.episode,
-                                  message="it has no weights"))
+        """Be a policy that acts; what it answers in an episode may be kept back for a while."""
+        self.asked.append(reply)
+        if not self.episode or self.thinks:
+            self.act()
+
+    def act(self) -> None:
+        """Answer what the policy was asked last."""
+        self.asked[-1](convert.infer_response(np.zeros((5, 7), np.float32), 1) if self.acts
+                       else convert.infer_refusal("it has no weights"))
 
     def answer(self) -> None:
         """Say that the arm is home, and begin the episode."""
@@ -97,6 +125,11 @@ class PlayedArm(Onlooker):
         """Press ready, and hand that over so much later [s]."""
         self._ready.publish(Header(stamp=convert.stamp_to_msg(
             time.time_ns() - round(ago * 1e9))))
+
+    def label(self) -> None:
+        """Say that the episode was a success."""
+        self._label.publish(convert.reward_to_msg(RewardSample(
+            self.wall(), "", 1.0, Outcome.SUCCESS, source="keypad")))
 
     def tick(self) -> None:
         """Do what a tick does when one is due; features are those of the tick before."""
@@ -199,6 +232,57 @@ def test_an_arm_that_measures_but_knows_nothing_of_the_episode_ends_it(arm: Play
     episode = arm.kept(running)
     assert not episode.trainable and "no tick for 1 s" in episode.notes[-1]
     assert arm.begin() != running
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_the_arm_is_sent_home_at_the_end_unless_it_may_be_one_that_knows_of_no_ready(
+        arm: PlayedArm, monkeypatch: pytest.MonkeyPatch, killed: bool) -> None:
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 5.0)
+    running = arm.begin()
+    if killed:
+        arm.episode = ""
+        arm.play_for(0.6)
+    arm.label()
+    assert arm.kept(running).success
+    arm.play(lambda: arm.homes > 0 or "not sent home" in arm.says_now, "it is told")
+    arm.play_for(0.1)
+    assert arm.homes == (not killed)
+    if killed:
+        assert f"{running}: it has not ticked for 0." in arm.says_now
+        assert "press ready" in arm.says_now
+
+
+@pytest.mark.parametrize("acts", [False, True], ids=["refuses", "is silent"])
+def test_a_policy_that_is_away_in_an_episode_ends_it_and_the_operator_is_asked_again(
+        arm: PlayedArm, monkeypatch: pytest.MonkeyPatch, acts: bool) -> None:
+    """The arm would move on by itself when the policy is back, whenever that is."""
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 0.5)
+    running = arm.begin()
+    arm.thinks, arm.acts = not acts, acts
+    began = time.monotonic()
+    episode = arm.kept(running)
+    assert 0.4 < time.monotonic() - began < 1.5
+    assert not episode.trainable and episode.notes == ("no chunk for 0.5 s",)
+    arm.episode, arm.acts, chunks = "", False, len(arm.chunks)
+    arm.wait_for("waiting for infer_chunk")
+    arm.acts = True
+    arm.wait_for_operator()
+    arm.play_for(0.3)
+    assert arm.resets == [running] and len(arm.chunks) == chunks and not arm.homes
+    arm.begin()
+
+
+def test_a_policy_that_answers_late_goes_on(arm: PlayedArm, monkeypatch: pytest.MonkeyPatch
+                                            ) -> None:
+    monkeypatch.setattr(arm.rollout, "environment_timeout", 0.8)
+    running = arm.begin()
+    for _ in range(2):
+        arm.thinks, chunks = False, len(arm.chunks)
+        arm.play_for(0.45)
+        arm.thinks = True
+        arm.act()
+        arm.play(lambda: len(arm.chunks) > chunks, "the chunk")  # noqa: B023
+    assert arm.episode == running and arm.rollout.attempt is not None
 
 
 def test_a_ready_that_comes_before_the_weights_is_answered_and_not_kept(arm: PlayedArm) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,6 +15,8 @@ from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.errors import DataError
 from poco_ros.core.labels import LabelRewards, labelled
 from poco_ros.core.spool import Spool
+from poco_ros.ros import delivery
+from poco_ros.ros.delivery import Delivery, Receipt
 
 MINUS_ONE_ZERO = LabelRewards(success=0.0, otherwise=-1.0)
 
@@ -89,3 +94,72 @@ def test_the_newest_file_when_torn_by_a_power_failure_is_set_aside(tmp_path: Pat
     assert again.ids == ("a",) and newest.with_suffix(".torn").exists()
     again.put(episode("b"))
     assert Spool(tmp_path).ids == ("a", "b")
+
+
+class Full(Spool):
+    """A spool whose disk may be full."""
+
+    full = False
+
+    def put(self, episode: Episode) -> None:
+        if self.full:
+            raise OSError("no space left on device")
+        super().put(episode)
+
+
+class Desk:
+    """A delivery at a time of its own, to somebody who takes all at once."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.now = 100.0
+        monkeypatch.setattr(delivery, "time", SimpleNamespace(monotonic=lambda: self.now))
+        self.spool = Full(folder)
+        self.faults: dict[str, str] = {}
+        health: Any = SimpleNamespace(
+            wait_for=lambda *_: None, got=lambda *_: None, fault=self.faults.__setitem__,
+            healed=lambda key: self.faults.pop(key, None))
+        self.delivery = Delivery(self.spool, health, self._take, 1.0, lambda name, count: None)
+        self.came: list[Episode] = []
+
+    def _take(self, episode: Episode, answer: Callable[[Receipt], None]) -> None:
+        self.came.append(episode)
+        answer(Receipt(True, "", len(self.came)))
+
+    def wait(self, seconds: float) -> None:
+        self.now += seconds
+        self.delivery.update()
+
+    def label(self, name: str, outcome: Outcome) -> None:
+        self.delivery.label(name, outcome, "keypad", 1.0, LabelRewards(1.0, 0.0))
+
+
+@pytest.fixture
+def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    return Desk(tmp_path, monkeypatch)
+
+
+def test_a_label_for_which_the_disk_has_no_room_is_not_overtaken_by_the_one_before(desk: Desk
+                                                                                  ) -> None:
+    desk.delivery.put(episode("a"), hold=1.0)
+    desk.label("a", Outcome.SUCCESS)
+    desk.spool.full = True
+    desk.label("a", Outcome.DISCARD)
+    desk.wait(5.0)
+    assert not desk.came and desk.delivery.blocked and "episode a" in desk.faults["spool"]
+    desk.spool.full = False
+    desk.wait(5.0)
+    assert [(kept.id, kept.outcome) for kept in desk.came] == [("a", Outcome.DISCARD)]
+    assert desk.delivery.empty and not desk.faults
+
+
+def test_an_episode_in_memory_is_not_forgotten_when_a_label_finds_room(desk: Desk) -> None:
+    desk.delivery.put(episode("a"), hold=1.0)
+    desk.spool.full = True
+    desk.delivery.put(episode("b"), hold=1.0)
+    desk.spool.full = False
+    desk.label("a", Outcome.SUCCESS)
+    assert desk.delivery.blocked and "episode b" in desk.faults["spool"]
+    for _ in range(3):
+        desk.wait(5.0)
+    assert [kept.id for kept in desk.came] == ["a", "b"] and desk.came[0].success
+    assert desk.delivery.empty and not desk.faults

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -105,6 +106,40 @@ def test_a_fault_is_an_error_until_it_is_healed_and_events_are_counted(node: Poc
     assert health.summary()[0] == b"\x02" and "no space left" in health.summary()[1]
     health.healed("save")
     assert health.summary()[0] == b"\x01"
+
+
+def test_health_is_told_and_reported_from_many_threads(node: PocoNode) -> None:
+    health = Health(node)
+    ending, failures = threading.Event(), []
+
+    def again(tell: Callable[[int], None]) -> None:
+        number = 0
+        while not ending.is_set():
+            try:
+                tell(number := number + 1)
+            except Exception as error:  # what ends the thread would end the node
+                failures.append(error)
+                return
+
+    def wait(_: int) -> None:
+        health.wait_for("a chunk")
+        health.got("a chunk")
+
+    threads = [threading.Thread(target=again, args=(tell,)) for tell in (
+        wait, wait, lambda number: health.event(f"event {number}", ""),
+        lambda _: health.report(), lambda _: health.report())]
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        ending.wait(0.5)
+        ending.set()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert not failures
 
 
 def test_what_lasts_and_does_no_harm_is_a_warning_until_it_is_over(node: PocoNode) -> None:

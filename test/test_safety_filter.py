@@ -176,6 +176,26 @@ def test_a_pose_held_while_nobody_listened_is_taken_afresh() -> None:
     np.testing.assert_allclose(decision.command.positions, HOME + 0.3)
 
 
+@pytest.mark.parametrize("others", [TEACHING, ArmFault("bus_silent", "no frames", mute=True)])
+def test_fingers_that_others_may_have_moved_are_left_where_they_are(others: ArmFault) -> None:
+    filter = entered()
+    filter.hold(state(), "test")
+    filter.hold(state(faults=(others,)), "others have it")
+    decision = filter.hold(state(gripper=0.06), "others have it")
+    assert decision.command.gripper == 0.06
+    assert filter.hold(state(gripper=0.05), "test").command.gripper == 0.06, "nothing creeps"
+
+
+def test_fingers_grip_again_what_they_were_asked_to_since_others_had_the_arm() -> None:
+    filter = entered()
+    filter.hold(state(faults=(TEACHING,)), "teaching")
+    filter.enter(state(now=0))
+    grasp = np.array([0, 0, 0, 0, 0, 0, -1.0])
+    for tick in range(1, 5):
+        filter.act(grasp, tick * SECOND, state(now=tick * SECOND, gripper=0.04), tick * SECOND)
+    assert filter.hold(state(gripper=0.04), "test").command.gripper == 0.0
+
+
 def test_an_arm_that_was_led_outside_its_limits_is_held_where_it_is() -> None:
     filter = entered(TIGHT)
     led = HOME.copy()
@@ -205,8 +225,9 @@ def test_a_pose_is_measured_afresh_when_somebody_else_had_the_arm() -> None:
     filter = entered()
     filter.hold(state(), "test")
     filter.let_go()
-    decision = filter.hold(state(HOME + 0.2), "test")
+    decision = filter.hold(state(HOME + 0.2, gripper=0.06), "test")
     np.testing.assert_array_equal(decision.command.positions, HOME + 0.2)
+    assert decision.command.gripper == 0.06
 
 
 def test_holding_does_not_let_go_of_what_the_gripper_holds() -> None:

@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from poco_ros.core.config import from_dict, settings_of
 from poco_ros.core.errors import ConfigError
+from poco_ros.core.files import write_atomic
 
 T = TypeVar("T")
 Parameter = str | int | float | bool
@@ -125,6 +126,19 @@ def split_assignments(assignments: Sequence[str]) -> dict[str, str]:
             raise ConfigError(f"{name}:= is given twice: {texts[name]!r} and {text!r}")
         texts[name] = text
     return texts
+
+
+def write_for_nodes(path: Path, text: str) -> None:
+    """Write a file below the run's folder, which nodes of the graph read.
+
+    Raises:
+        ConfigError: it cannot be written there.
+    """
+    try:
+        write_atomic(path, text)
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error}; name another folder with run_dir:=,"
+                          " or free some space") from error
 
 
 def bag_command(run_dir: str) -> list[str] | None:

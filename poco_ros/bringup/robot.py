@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 import yaml
 
-from poco_ros.bringup.graph import Graph, NodeSpec, Parameter
-from poco_ros.core.config import merge, read_yaml, setting, to_yaml
+from poco_ros.bringup.graph import Graph, NodeSpec, Parameter, write_for_nodes
+from poco_ros.core.config import from_dict, merge, read_yaml, setting, to_yaml
 from poco_ros.core.errors import ConfigError
-from poco_ros.core.files import write_atomic
 from poco_ros.preset import find_preset, find_settings, load_preset
 from poco_ros.processes import LEARNER_NICENESS
+from poco_ros.robot.vision_config import VisionConfig
 
 LEADER, HAND = "leader", "hand"
 CELL_INTERFACE = "poco_cell"
@@ -77,7 +77,9 @@ class TeachArguments(RobotArguments):
     """Arguments of the graph in which a person teaches the robot."""
 
     folder: str = setting("", "folder of the demonstrations; empty: runs/data/<task>-taught")
-    episodes: int = setting(0, "end when so many were recorded; 0 = when stopped", minimum=0)
+    episodes: int = setting(0, "end when the folder has so many of this source that can be learned"
+                            " from, those that were there before included; 0 = when stopped",
+                            minimum=0)
     by: str = setting(LEADER, "leader: with a leader arm on the same bus; hand: the arm is led by"
                       " hand, in its drag-teaching mode", choices=(LEADER, HAND))
     source: str = setting("demonstration", "demonstration, or recovery: it begins where the policy"
@@ -91,7 +93,8 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     cameras and the keypad name the plugs of a cell that is about to be started.
 
     Raises:
-        ConfigError: a file is missing or wrong, or the preset is for a simulated task.
+        ConfigError: a file is missing or wrong, the preset is for a simulated task, or nothing can
+            be written into the run's folder.
     """
     path = find_preset(arguments.preset).resolve()
     preset = load_preset(path, changes)
@@ -107,7 +110,10 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
              "cell": arguments.cell}
     files = {kind: read_yaml(find_settings(name)) for kind, name in names.items()}
     if emulated:
-        files = _plugged_into_cell(files, list(preset.task.features))
+        cameras_there = from_dict(VisionConfig, files["cameras"],
+                                  str(find_settings(cameras))).cameras
+        files = _plugged_into_cell(files, [camera.name for camera in cameras_there],
+                                   list(preset.task.features))
     if isinstance(arguments, TeachArguments):
         files["robot"] = merge(files["robot"], {"arm": {
             "other_controllers": LEADER if arguments.by == LEADER else "refuse"}})
@@ -115,8 +121,8 @@ def _resolve(arguments: T, changes: Mapping[str, Any]) -> T:
     written: dict[str, Any] = {}
     for name, values in files.items():
         written[name] = str(folder / f"{name}.yaml")
-        write_atomic(Path(written[name]), yaml.safe_dump(values, sort_keys=False))
-    write_atomic(folder / "preset.yaml", to_yaml(preset))
+        write_for_nodes(Path(written[name]), yaml.safe_dump(values, sort_keys=False))
+    write_for_nodes(folder / "preset.yaml", to_yaml(preset))
     here: dict[str, Any] = {
         field.name: _absolute(getattr(arguments, field.name))
         for field in fields(arguments) if field.name in PATHS}
@@ -128,17 +134,20 @@ def _absolute(path: str) -> str:
     return str(Path(path).expanduser().resolve()) if path else ""
 
 
-def _plugged_into_cell(files: Mapping[str, dict[str, Any]], cameras: list[str]
-                       ) -> dict[str, dict[str, Any]]:
-    """Return the settings with the names of the plugs of a cell of our own."""
+def _plugged_into_cell(files: Mapping[str, dict[str, Any]], known: list[str],
+                       wanted: list[str]) -> dict[str, dict[str, Any]]:
+    """Return the settings with the names of the plugs of a cell of our own.
+
+    ``known`` are the names of the cameras in the settings, ``wanted`` those of the task.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     # Not below the run's folder: the name of a socket has at most 107 characters.
     folder = Path(tempfile.gettempdir()) / f"poco_cell_{os.getuid()}_{port}"
-    known = {camera["name"]: camera for camera in files["cameras"].get("cameras", [])}
-    plugged = [{**known.get(name, {}), "name": name,
-                "source": f"http://127.0.0.1:{port}/camera/{name}.mjpg"} for name in cameras]
+    said = dict(zip(known, files["cameras"].get("cameras", [{}]), strict=True))
+    plugged = [{**said.get(name, {}), "name": name,
+                "source": f"http://127.0.0.1:{port}/camera/{name}.mjpg"} for name in wanted]
     return {
         "cell": merge(files["cell"], {"folder": str(folder), "port": port}),
         "robot": merge(files["robot"], {

@@ -8,10 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from poco_ros.bringup.graph import AUTO, Graph, NodeSpec, Parameter
+from poco_ros.bringup.graph import AUTO, Graph, NodeSpec, Parameter, write_for_nodes
 from poco_ros.core.config import setting, to_yaml
 from poco_ros.core.errors import ConfigError
-from poco_ros.core.files import write_atomic
 from poco_ros.core.task import SIMULATED_DOMAINS
 from poco_ros.preset import domain_preset, domains_with_preset, find_preset, load_preset
 from poco_ros.processes import LEARNER_NICENESS
@@ -74,7 +73,7 @@ def resolve(arguments: SimSceneArguments) -> SimSceneArguments:
     run_dir = Path(arguments.run_dir or f"runs/{preset.task.name}-{stamp}").expanduser().resolve()
     if overrides:
         path = run_dir / "launch_preset.yaml"
-        write_atomic(path, to_yaml(preset))
+        write_for_nodes(path, to_yaml(preset))
     checkpoint = Path(arguments.checkpoint).expanduser().resolve()
     if arguments.checkpoint and not checkpoint.exists():
         raise ConfigError(f"checkpoint:={arguments.checkpoint}: there is no such checkpoint")

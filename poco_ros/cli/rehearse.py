@@ -18,6 +18,7 @@ from poco_ros.cli.plot import draw_curves
 from poco_ros.cli.sim import standing
 from poco_ros.core.config import from_dict, load, setting
 from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import ConfigError
 from poco_ros.core.tables import read_rows
 from poco_ros.preset import Preset, find_preset, find_settings, load_preset
 from poco_ros.ros.graph_watch import Seen
@@ -62,6 +63,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Do it all and print the result."""
+    if args.seed < 0:  # the learner would refuse it, when all is taught
+        raise ConfigError(f"poco rehearse: --seed {args.seed} is below the minimum 0")
     amounts = from_dict(RehearsalConfig, given(args).get("rehearsal", {}), "poco rehearse")
     preset = load_preset(args.preset)
     folder = args.run_dir or Path(
@@ -141,10 +144,9 @@ class Rehearsal:
 
     def _teach(self, folder: Path, wanted: int, encoder: str, pictures: str = "") -> None:
         """Record demonstrations until there are so many."""
-        count = len(EpisodeStore(folder))
-        if count < wanted:
+        if len(EpisodeStore(folder)) < wanted:
             self._make_episodes("teach", folder, wanted, {
-                "folder": folder, "episodes": wanted - count, "encoder": encoder,
+                "folder": folder, "episodes": wanted, "encoder": encoder,
                 "pictures": pictures, "pictures_rate": PICTURES_RATE,
                 "run_dir": self._folder / f"{folder.name}_graph"})
         episodes = list(EpisodeStore(folder))

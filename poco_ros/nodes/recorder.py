@@ -37,7 +37,9 @@ class RecorderSettings(EpisodeConfig):
     folder: str = setting("", "folder of the demonstrations; those that are there stay")
     source: str = setting("demonstration", "demonstration, or recovery: it begins where the"
                           " policy tends to fail; written into each episode", choices=SOURCES)
-    episodes: int = setting(0, "end when so many were recorded; 0 = when stopped", minimum=0)
+    episodes: int = setting(0, "end when the folder has so many of this source that can be learned"
+                            " from, those that were there before included; 0 = when stopped",
+                            minimum=0)
 
 
 class Recorder(EpisodeMaker):
@@ -45,8 +47,8 @@ class Recorder(EpisodeMaker):
 
     settings: RecorderSettings
 
-    def __init__(self) -> None:
-        super().__init__("recorder")
+    def __init__(self, arguments: Sequence[str] | None = None) -> None:
+        super().__init__("recorder", arguments)
         name = str(self.given.get("preset", ""))
         if not name:
             raise ConfigError("parameters of recorder: preset is empty; give that of the task,"
@@ -63,21 +65,28 @@ class Recorder(EpisodeMaker):
                               " demonstrations are made by poco data")
         folder = Path(self.settings.folder)
         self._store = EpisodeStore(folder)
-        self._made = self._recorded = 0
+        spool = Spool(folder / "spool")
+        self._recorded: set[str] = set()
+        """Ids of those that count."""
+        for episode in (*self._store, *map(spool.get, spool.ids)):
+            self._count(episode)
+        self._made = 0
         self._begun = time.strftime("%Y%m%d-%H%M%S")
-        self.delivery = Delivery(Spool(folder / "spool"), self.health, to_folder(self._store),
-                                 5.0, self._on_stored, str(folder))
+        self.delivery = Delivery(spool, self.health, to_folder(self._store), 5.0,
+                                 self._on_stored, str(folder))
         self.listen(preset.task)
         self.health.figures = self._figures
 
     def next_attempt(self) -> Attempt | Missing:
         """Return the next demonstration."""
-        if self.settings.episodes and self._recorded >= self.settings.episodes:
+        wanted, recorded = self.settings.episodes, len(self._recorded)
+        if wanted and recorded >= wanted:
             if self.delivery.empty:
-                self.get_logger().info(f"all {self._recorded} demonstrations are in"
-                                       f" {self._store.folder}")
+                self.get_logger().info(f"all {wanted} demonstrations are in"
+                                       f" {self._store.folder}, which has {recorded} of source"
+                                       f" {self.settings.source}; for more, give more episodes")
                 self.stopping.set()
-            return Missing(f"all {self._recorded} demonstrations are recorded")
+            return Missing(f"all {wanted} demonstrations are recorded")
         number = len(self._store) + len(self.delivery.spool)
         return Attempt(number, f"{self.settings.source}-{self._begun}-{self._made:04d}", 0)
 
@@ -86,16 +95,37 @@ class Recorder(EpisodeMaker):
         return replace(episode, source=self.settings.source)
 
     def ended(self, attempt: Attempt, episode: Episode) -> None:
-        """Count it, and whether it can be learned from."""
+        """Count it."""
         self._made += 1
-        self._recorded += episode.trainable
+        self._count(episode)
+
+    def relabelled(self, episode: Episode) -> None:
+        """Count it, or not any more."""
+        self._count(episode)
+
+    def _count(self, episode: Episode) -> None:
+        """Count a demonstration of this source that can be learned from."""
+        if episode.trainable and episode.source == self.settings.source:
+            self._recorded.add(episode.id)
+        else:
+            self._recorded.discard(episode.id)
+
+    def close(self) -> None:
+        """Keep what could still be labelled, and say what could not be kept."""
+        why, spool = self.delivery.hand_over_all(), self.delivery.spool
+        if why:
+            self.failed = True
+            lost = "; what it had only in memory is lost" if self.delivery.blocked else ""
+            self.get_logger().error(f"not all demonstrations are kept: {why}; {len(spool)} in"
+                                    f" {spool.folder} for the next recorder there{lost}")
+        super().close()
 
     def _on_stored(self, episode_id: str, stored: int) -> None:
         self.told_stored(episode_id)
         self.get_logger().info(f"{episode_id} is kept: {stored} in {self._store.folder}")
 
     def _figures(self) -> dict[str, object]:
-        return {**self.figures(), "recorded": self._recorded, "in_folder": len(self._store)}
+        return {**self.figures(), "recorded": len(self._recorded), "in_folder": len(self._store)}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

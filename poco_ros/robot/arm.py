@@ -135,7 +135,10 @@ class Arm(ABC):
 
     @abstractmethod
     def hold(self) -> ArmCommand:
-        """Command the measured joints (the gripper keeps its grip); return what was commanded.
+        """Command the measured joints; return what was commanded.
+
+        The gripper keeps its grip, unless there was a mute fault since it was commanded: then its
+        opening is the measured one too.
 
         Raises:
             ArmError: not open, a mute fault, or the command could not be sent.

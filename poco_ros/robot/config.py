@@ -38,6 +38,10 @@ class PiperConfig:
     silence_timeout: float = setting(
         0.12, "the bus counts as silent when no measurement came for so long", unit="s",
         minimum=0.02, maximum=1.0)
+    report_timeout: float = setting(
+        0.5, "gripper, status and drivers of the arm, which report less often than the joints,"
+        " count as missing when one of them did not for so long", unit="s", minimum=0.1,
+        maximum=5.0)
     snapshot_spread: float = setting(
         0.004, "the three joint frames of one measurement lie closer together than this",
         unit="s", minimum=0.0005, maximum=0.05)

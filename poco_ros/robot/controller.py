@@ -62,10 +62,12 @@ class ArmController:
         self._changed = threading.Condition(self._lock)
         self._mode = Mode.INACTIVE
         self._reason = ""
+        self._seen: set[str] = set()
+        """Faults of the last tick."""
         self._activating = False
         self.all_clear = False
-        """The operator was ready since the arm was last brought up, held or stopped: what follows
-        him may move it. Set by whoever hears him."""
+        """The operator was ready, and nothing has happened to the arm since: what comes with his
+        word may move it. Set and forgotten by whoever hears him; every fault takes it back."""
         self._ramp: Ramp | None = None
         self._ramp_began = 0
         self._stamp = 0
@@ -305,6 +307,7 @@ class ArmController:
 
     def _decide(self, state: ArmState, now: int) -> Executed | None:
         played = None
+        self._look_for_new_faults(state)
         if self._mode is Mode.RAMPING:
             decision = self._ramp_on(state, now)
         elif self._mode is Mode.HOLDING:
@@ -321,6 +324,17 @@ class ArmController:
             self._gate.drop()
             self._become(Mode.HOLDING, decision.reason)
         return self._record(played, self._send(decision, state))
+
+    def _look_for_new_faults(self, state: ArmState) -> None:
+        """Tell of faults that come while the arm is held already, and take *ready* back."""
+        # What a mute fault says changes from tick to tick, such as the age of a measurement.
+        faults = {fault.code if fault.mute else str(fault): fault for fault in state.faults}
+        new = set(faults) - self._seen
+        self._seen = set(faults)
+        if new and self._mode is Mode.HOLDING:
+            told = [str(fault) for name, fault in faults.items()
+                    if name in new and name not in self._reason]
+            self._become(Mode.HOLDING, "; ".join([self._reason, *told]))
 
     def _late(self, state: ArmState, now: int) -> Decision:
         """An action is due and there is none: hold the measured pose for this tick."""
@@ -396,7 +410,7 @@ class ArmController:
     def _become(self, mode: Mode, reason: str) -> None:
         if mode is not self._mode:
             logger.info("%s -> %s%s", self._mode.value, mode.value, reason and f": {reason}")
-            self.all_clear = self.all_clear and mode in (Mode.ACTIVE, Mode.RAMPING)
+        self.all_clear = self.all_clear and mode in (Mode.ACTIVE, Mode.RAMPING)
         self._mode, self._reason = mode, reason
         self._changed.notify_all()
 

@@ -47,6 +47,7 @@ class Piper(Arm):
         self._stopped = ""
         self._gate = threading.RLock()
         self._gripper_target: float | None = None
+        """Opening that was asked for last [m]; None: others may have moved the fingers since."""
 
     def open(self) -> None:
         """Connect and wait for the first measurement (see the contract)."""
@@ -65,7 +66,7 @@ class Piper(Arm):
             self._lock.give_back()
             raise
         with self._gate:
-            self._link = link
+            self._link, self._gripper_target = link, None
             self._stopped = self._stopped or self._latch.read()
             if self._stopped:
                 self._latch.latch(self._stopped)
@@ -132,7 +133,9 @@ class Piper(Arm):
             self._send_pose(link, command)
 
     def hold(self) -> ArmCommand:
-        """Command the measured joints; the gripper keeps its grip (see the contract)."""
+        """Command the measured joints; the gripper keeps its grip unless others had the arm (see
+        the contract).
+        """
         link = self._open_link()
         measured = link.feedback.newest
         if measured is None:
@@ -164,6 +167,11 @@ class Piper(Arm):
     def release(self) -> None:
         """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
+            if self._stopped and self._link is None:
+                raise ArmError(f"the stop stays latched ({self._stopped}): only who has the bus"
+                               f" can release it, and bus {self.config.interface}"
+                               f" {self.config.channel} is not open here; open it first (poco"
+                               " arm configure)")
             if self._link is not None:
                 self._latch.lift()
             self._stopped = ""
@@ -271,7 +279,11 @@ class Piper(Arm):
             elif link.strangers:
                 faults.append(ArmFault("other_controller", link.about_strangers, mute=True))
         age = (time.monotonic_ns() - measured.monotonic_ns) * 1e-9
-        return faults + find_faults(measured, age, self.config.silence_timeout)
+        faults += find_faults(measured, age, self.config.silence_timeout,
+                              self.config.report_timeout)
+        if any(fault.mute for fault in faults):
+            self._gripper_target = None
+        return faults
 
     def _refuse_when_mute(self, link: PiperLink, measured: Measurement,
                           powering: bool = False) -> None:

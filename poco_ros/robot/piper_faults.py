@@ -7,22 +7,40 @@ from poco_ros.robot.arm import ArmFault
 from poco_ros.robot.kinematics import JOINT_NAMES
 from poco_ros.robot.piper_feedback import Measurement
 
+_REPORTS = {can_id.GRIPPER: "the gripper", can_id.STATUS: "the status of the arm",
+            **{identifier: f"the driver of {name}"
+               for identifier, name in zip(can_id.MOTOR_STATE, JOINT_NAMES, strict=True)}}
 
-def find_faults(measured: Measurement, age: float, silence_timeout: float) -> list[ArmFault]:
+
+def find_faults(measured: Measurement, age: float, silence_timeout: float,
+                report_timeout: float) -> list[ArmFault]:
     """Return all faults, the gravest first.
 
     Args:
         measured: newest measurement.
         age: time since it was taken [s].
         silence_timeout: a measurement that is older means that the bus is silent [s].
+        report_timeout: what it says of gripper, status or a driver and is older is not known [s].
     """
     faults = []
     if age > silence_timeout:
         faults.append(ArmFault("bus_silent", f"no measurement for {age:.2f} s; is the arm powered"
                                " and its cable in?", mute=True))
+    faults += _missing_reports(measured, report_timeout)
     faults += _status_faults(measured)
     faults += _motor_faults(measured)
     return faults
+
+
+def _missing_reports(measured: Measurement, limit: float) -> list[ArmFault]:
+    missing = [identifier for identifier, age in measured.ages.items() if age > limit]
+    if not missing:
+        return []
+    words = ", ".join(f"{_REPORTS[identifier]} (frame 0x{identifier:X})" for identifier in missing)
+    # Without the status nobody knows whether a person leads the arm: then he is left alone.
+    return [ArmFault("report_missing", f"no report of {words} for {limit:g} s, though the joints"
+                     " are reported; look for the cause, such as a loose cable, before you go on",
+                     mute=can_id.STATUS in missing)]
 
 
 def _status_faults(measured: Measurement) -> list[ArmFault]:

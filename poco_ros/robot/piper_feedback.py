@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,6 +22,8 @@ _GRIPPER = struct.Struct(">ihB")
 _SPEED = struct.Struct(">h")
 _WILD_ANGLE = 720_000  # 0.001 degree: no joint turns that far, the frame is noise
 _MOTORS = 6
+_SILENCE = 100_000_000  # after so long without joints everything is awaited anew [ns]
+_REPORTS = (can_id.GRIPPER, can_id.STATUS, *can_id.MOTOR_STATE)
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,9 @@ class Measurement:
     arm_status: int
     error_bits: int
     """Low byte: joints that do not communicate; high byte: joints beyond their limits."""
+    ages: Mapping[int, float]
+    """How old what it says of gripper, status and motors is, by identifier of the frame [s]; of a
+    frame that has not come since the bus was silent, how long the joints have come again."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,6 +108,8 @@ class PiperFeedback:
         self._control_mode: int | None = None
         self._arm_status = 0
         self._error_bits = 0
+        self._reported: dict[int, int] = {}
+        """Since when each of the frames is awaited that are not of the joints [ns]."""
         self._leader_gripper: float | None = None
         self._changed = threading.Condition()
         self._newest: Measurement | None = None
@@ -148,6 +156,7 @@ class PiperFeedback:
         if arbitration_id == can_id.GRIPPER and len(data) >= 7:
             opening, _, state = _GRIPPER.unpack_from(data)
             self._gripper = (from_length_units(opening), state)
+            self._reported[arbitration_id] = monotonic_ns
             return True
         if arbitration_id in can_id.MOTOR_SPEED and len(data) == 8:
             self._speeds[arbitration_id - can_id.MOTOR_SPEED.start] = (
@@ -155,10 +164,12 @@ class PiperFeedback:
             return True
         if arbitration_id in can_id.MOTOR_STATE and len(data) == 8:
             self._motor_states[arbitration_id - can_id.MOTOR_STATE.start] = data[5]
+            self._reported[arbitration_id] = monotonic_ns
             return True
         if arbitration_id == can_id.STATUS and len(data) == 8:
             self._control_mode, self._arm_status = data[0], data[1]
             self._error_bits = data[6] << 8 | data[7]
+            self._reported[arbitration_id] = monotonic_ns
             return True
         return False
 
@@ -176,11 +187,15 @@ class PiperFeedback:
                  wall_ns: int) -> None:
         speeds = [speed for speed in self._speeds if speed is not None]
         velocities = np.array(speeds) if len(speeds) == _MOTORS else None
+        before = self._newest
+        if before is None or monotonic_ns - before.monotonic_ns > _SILENCE:
+            self._reported = dict.fromkeys(_REPORTS, monotonic_ns)
+        ages = {identifier: (monotonic_ns - came) * 1e-9
+                for identifier, came in self._reported.items()}
         measurement = Measurement(positions, velocities, gripper[0], gripper[1], monotonic_ns,
                                   wall_ns, tuple(self._motor_states), self._control_mode,
-                                  self._arm_status, self._error_bits)
-        first = self._newest is None
+                                  self._arm_status, self._error_bits, ages)
         self._newest = measurement
-        if first:
+        if before is None:
             with self._changed:
                 self._changed.notify_all()

@@ -84,6 +84,8 @@ class SafetyFilter:
         self._entered_ns = 0
         self._commanded_ns = 0
         self._holding = False
+        self._others = False
+        """Others may have moved the arm, the fingers too, since the pose was taken."""
 
     def enter(self, state: ArmState) -> ArmCommand:
         """Begin at the measured pose, with a soft start; return the pose to command.
@@ -96,8 +98,8 @@ class SafetyFilter:
         """
         self.admit(state)
         self._entered_ns = self._commanded_ns = state.monotonic_ns
-        self.pose, self._holding = None, False
-        return self._pose_here(state)
+        self.pose, self._holding, self._others = None, False, False
+        return self._pose_here(state, state.gripper)
 
     def admit(self, state: ArmState) -> None:
         """Raise ArmError when a joint is further outside its limits than the entry tolerance."""
@@ -158,15 +160,18 @@ class SafetyFilter:
         """Hold the measured pose, which is taken once and then kept, so that nothing creeps.
 
         It is held also outside the limits: those lead motion, and to hold is to move nowhere.
-        While nothing may be sent (a silent bus, motors without power) the arm may be moved by
-        others; the pose is taken afresh when that is over, and when something has driven the arm
-        away from it. The gripper keeps what it was commanded: it does not let go of what it holds.
+        While nothing may be sent (a silent bus, a person who leads the arm) it may be moved by
+        others, its fingers too: all of the pose is taken afresh when that is over. The joints are
+        also when something has driven them away; the gripper keeps what it was commanded then, it
+        does not let go of what it holds.
         """
         before = self.pose if self.pose is not None else state.as_command()
         mute = any(fault.mute for fault in state.faults)
-        if mute or not self._holding or self._error(state).max() > self._config.following_error:
-            self._pose_here(state)
-            self._holding = not mute
+        if mute or self._others:
+            self._pose_here(state, state.gripper)
+        elif not self._holding or self._error(state).max() > self._config.following_error:
+            self._pose_here(state, before.gripper)
+        self._holding, self._others = not mute, mute
         pose = self._before()
         self._commanded_ns = state.monotonic_ns
         executed = self.mapping.action(pose, before)
@@ -184,7 +189,7 @@ class SafetyFilter:
 
     def let_go(self) -> None:
         """Forget the held pose: somebody else had the arm, and the next hold measures afresh."""
-        self._holding = False
+        self._others = True
 
     def stop(self, reason: str) -> None:
         """Latch: every decision is STOPPED until :meth:`release`."""
@@ -239,7 +244,7 @@ class SafetyFilter:
             if np.abs(allowed - vector).max() > 1e-9:
                 bitten.append(limit.name)
             vector = allowed
-        self._holding = False
+        self._holding = self._others = False
         self._commanded_ns = now_ns
         self.pose = ArmCommand.from_vector(vector)
         executed = self.mapping.action(self.pose, before)
@@ -248,13 +253,12 @@ class SafetyFilter:
         soft = ", soft start" if scale < 1.0 else ""
         return Decision(self.pose, asked, executed, Verdict.LIMITED, ", ".join(bitten) + soft)
 
-    def _pose_here(self, state: ArmState) -> ArmCommand:
-        """Take the measured joints as the pose that was commanded last.
+    def _pose_here(self, state: ArmState, gripper: float) -> ArmCommand:
+        """Take the measured joints and an opening [m] as the pose that was commanded last.
 
         An arm refuses a pose beyond its own limits. One that rests a little beyond them is asked
         for the limit; one that is further beyond is asked for what it refuses, and stays.
         """
-        gripper = state.gripper if self.pose is None else self.pose.gripper
         vector = np.append(state.positions, gripper)
         if not np.isfinite(vector).all():
             return self._before()

@@ -151,7 +151,11 @@ class ArmRemote(Remote):
                " was ready"
 
     def _switch_stop(self, stop: bool) -> None:
-        answer = self.call(SetBool, names.STOP, ARM, SetBool.Request(data=stop))
+        """Stop, asked for until it is answered; or release, once.
+
+        A release that is heard late would lift a stop that somebody has asked for since.
+        """
+        answer = self.call(SetBool, names.STOP, ARM, SetBool.Request(data=stop), again=stop)
         if not answer.success:
             raise RefusedError(answer.message)
 

@@ -18,6 +18,8 @@ class Attempt:
         """None until the environment side has answered the reset."""
         self.heard_at = time.monotonic()
         """When the environment side was last heard, or given something to do."""
+        self.ticked_at = self.heard_at
+        """When the last step of the episode was complete."""
         self.label: tuple[Outcome, str] | None = None
         """Outcome and source of a label that came before the first step was complete."""
 

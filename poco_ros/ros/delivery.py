@@ -96,7 +96,9 @@ class Delivery:
         self.spool = spool
         self._health, self._timeout, self._on_stored = health, timeout, on_stored
         self._hand_over, self._receiver = hand_over, receiver
-        self._unwritten: Episode | None = None
+        self._unwritten: dict[str, Episode] = {}
+        """By id: newer than what the spool has of them, if it has anything."""
+        self._refusal = ""
         self._held: dict[str, _Held] = {}
         self._sent = ""
         self._next_try = 0.0
@@ -104,7 +106,7 @@ class Delivery:
     @property
     def blocked(self) -> bool:
         """Whether an ended episode could not be written yet; begin no other until it is."""
-        return self._unwritten is not None
+        return bool(self._unwritten)
 
     @property
     def empty(self) -> bool:
@@ -144,22 +146,26 @@ class Delivery:
         try:
             self.spool.put(episode)
         except OSError as error:
-            self._unwritten, self._next_try = episode, time.monotonic() + RETRY
-            self._health.fault("spool", f"episode {episode.id} cannot be written to"
-                               f" {self.spool.folder}: {error}; it is in memory, free some space")
+            self._unwritten[episode.id] = episode
+            self._next_try = time.monotonic() + RETRY
+            self._refusal = str(error)
+            self._health.fault("spool", f"episode {' and '.join(self._unwritten)} cannot be"
+                               f" written to {self.spool.folder}: {error}; it is in memory, free"
+                               " some space")
             return
-        self._unwritten = None
-        self._health.healed("spool")
+        self._unwritten.pop(episode.id, None)
+        if not self._unwritten:
+            self._health.healed("spool")
 
     def update(self) -> None:
         """Hand over the oldest episode if it is time."""
         now = time.monotonic()
         if now < self._next_try:
             return
-        if self._unwritten is not None:
-            self._write(self._unwritten)
+        for episode in list(self._unwritten.values()):
+            self._write(episode)
         waiting = self.spool.ids
-        if not waiting:
+        if not waiting or waiting[0] in self._unwritten:
             return
         held = self._held.get(waiting[0])
         if held is not None:
@@ -170,9 +176,21 @@ class Delivery:
         self._health.wait_for(self._receiver)
         self._hand_over(self.spool.get(waiting[0]), self._on_receipt)
 
+    def hand_over_all(self) -> str:
+        """Hand over all that is here, also what could still be labelled: nobody will be there.
+
+        For a receiver that answers at once. Return why something is left, in the spool or in
+        memory; empty when nothing is.
+        """
+        self._held.clear()
+        self._next_try = 0.0
+        self.update()
+        return "" if self.empty else self._refusal
+
     def _on_receipt(self, receipt: Receipt) -> None:
         if not receipt.success:
             self._next_try = time.monotonic() + RETRY
+            self._refusal = receipt.message
             self._health.wait_for(self._receiver, receipt.message)
             return
         self._health.got(self._receiver)

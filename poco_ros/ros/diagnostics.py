@@ -57,11 +57,11 @@ class Health:
 
     def got(self, what: str) -> None:
         """Say that ``what`` has come."""
-        if what not in self._waiting:  # the usual case, on the way of every chunk
-            return
         with self._lock:
-            _, since = self._waiting.pop(what)
-        waited = time.monotonic() - since
+            begun = self._waiting.pop(what, None)
+        if begun is None:  # the usual case, on the way of every chunk
+            return
+        waited = time.monotonic() - begun[1]
         if waited > self.patience:
             self._node.get_logger().info(f"{what} is there after {waited:.1f} s")
 
@@ -104,7 +104,8 @@ class Health:
 
     def count(self, kind: str) -> int:
         """Return how often an event of this kind was reported."""
-        return self._counts[kind]
+        with self._lock:
+            return self._counts[kind]
 
     def summary(self) -> tuple[int, str]:
         """Return the level (OK, WARN, ERROR of DiagnosticStatus) and the message of now."""
@@ -126,7 +127,9 @@ class Health:
     def report(self) -> None:
         """Publish the state of now."""
         level, message = self.summary()
-        figures = {**self.figures(), **{f"{kind} (count)": n for kind, n in self._counts.items()}}
+        with self._lock:
+            counts = dict(self._counts)
+        figures = {**self.figures(), **{f"{kind} (count)": n for kind, n in counts.items()}}
         status = DiagnosticStatus(
             level=level, name=self._node.get_fully_qualified_name().lstrip("/"), message=message,
             hardware_id="poco_ros",

@@ -33,6 +33,7 @@ from poco_ros.ros.delivery import Delivery
 from poco_ros.ros.episode_topic import EpisodeTopic
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
+from poco_ros.ros.operator_word import why_not_now
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
@@ -43,8 +44,9 @@ SILENCE = 1.0
 """Silence of the environment side that is worth a word [s]."""
 SIMULATED_PATIENCE, ROBOT_PATIENCE = (5.0, 5.0), (1.0, 60.0)
 """What ``environment_timeout`` and ``reset_timeout`` are by themselves [s]."""
-READY_AGE = 2.0
-"""A press of *ready* that is older says nothing of now [s]."""
+TICKED_LATELY = 0.5
+"""An arm whose last tick in the episode is older may be another process by now, which nobody was
+ready for: to start and to take control takes one longer [s]."""
 
 
 @dataclass(frozen=True)
@@ -75,7 +77,7 @@ class EpisodeMaker(PocoNode):
         self.robot = not task.simulated
         """Whether a person resets and labels; else a simulator does."""
         patience = ROBOT_PATIENCE if self.robot else SIMULATED_PATIENCE
-        self._environment_timeout = self.settings.environment_timeout or patience[0]
+        self.environment_timeout = self.settings.environment_timeout or patience[0]
         self._reset_timeout = self.settings.reset_timeout or patience[1]
         self._step_limit = self.settings.max_steps or task.step_limit
         offset = task.reward_offset
@@ -123,6 +125,9 @@ class EpisodeMaker(PocoNode):
 
     def ended(self, attempt: Attempt, episode: Episode) -> None:
         """Note that an episode has ended; it is delivered right after."""
+
+    def relabelled(self, episode: Episode) -> None:
+        """Note that a person has labelled an ended episode otherwise."""
 
     def dropped(self, attempt: Attempt) -> None:
         """Note that an attempt was dropped."""
@@ -182,11 +187,8 @@ class EpisodeMaker(PocoNode):
 
         What it waited for may come minutes later, when the operator is at the scene again.
         """
-        age = (time.time_ns() - convert.stamp_of(message.stamp)) * 1e-9
-        if abs(age) > READY_AGE:
-            self.health.event("ready refused", f"its stamp is {age:.1f} s old, allowed are"
-                              f" {READY_AGE:g} s; press it again, and if that does not help, set"
-                              " the clocks right")
+        if too_old := why_not_now(message):
+            self.health.event("ready refused", too_old)
             return
         following = Missing(f"{self.attempt.id} has not ended") if self.attempt is not None \
             else self._next()
@@ -289,7 +291,9 @@ class EpisodeMaker(PocoNode):
             self.health.event("refused message", str(error))
             builder.cut(str(error), trainable=False)
         # A new arm_controller measures at once, and knows nothing of this episode: steps count.
-        if not self.robot or builder.steps > steps:
+        if builder.steps > steps:
+            attempt.heard_at = attempt.ticked_at = time.monotonic()
+        elif not self.robot:
             attempt.heard_at = time.monotonic()
         if attempt.label is not None and builder.steps:
             self._end_by_label(attempt, builder, *attempt.label)
@@ -312,13 +316,16 @@ class EpisodeMaker(PocoNode):
         builder = attempt.builder
         if builder is None:
             self._look_for_overdue_reset(attempt, now, silence)
-        elif silence > self._environment_timeout:
-            why = f"no tick for {self._environment_timeout:g} s"
-            if self.robot and builder.steps:
-                builder.cut(why, trainable=False)
-                self._end(attempt, builder)
-            else:
-                self.drop(why)
+        elif silence > self.environment_timeout:
+            self.break_off(attempt, builder, f"no tick for {self.environment_timeout:g} s")
+
+    def break_off(self, attempt: Attempt, builder: EpisodeBuilder, why: str) -> None:
+        """End the episode that cannot go on: in simulation it is made again, on the robot kept."""
+        if self.robot and builder.steps:
+            builder.cut(why, trainable=False)
+            self._end(attempt, builder)
+        else:
+            self.drop(why)
 
     def _look_for_overdue_reset(self, attempt: Attempt, now: float, silence: float) -> None:
         """Ask for the reset again; on the robot give it up.
@@ -329,8 +336,8 @@ class EpisodeMaker(PocoNode):
         if not self.robot:
             if silence > self._reset_timeout:
                 self._call_reset(attempt)
-        elif now - self._seen_at > self._environment_timeout:
-            self.drop(f"no joint_states for {self._environment_timeout:g} s on the way home")
+        elif now - self._seen_at > self.environment_timeout:
+            self.drop(f"no joint_states for {self.environment_timeout:g} s on the way home")
         elif silence > self._reset_timeout:
             self.drop(f"the reset was not answered for {self._reset_timeout:g} s")
 
@@ -352,7 +359,7 @@ class EpisodeMaker(PocoNode):
         self.ended(attempt, episode)
         self._told.ended(attempt, episode)
         if self.robot:
-            self._settle(builder, label)
+            self._settle(attempt, builder, label)
         self.delivery.put(episode, original,
                           self.settings.correction_window if by_person else 0.0)
         self.get_logger().info(
@@ -365,10 +372,15 @@ class EpisodeMaker(PocoNode):
         """Return the episode as the subclass wants it stored."""
         return episode
 
-    def _settle(self, builder: EpisodeBuilder, label: Outcome) -> None:
+    def _settle(self, attempt: Attempt, builder: EpisodeBuilder, label: Outcome) -> None:
         """Say why the robot's episode ended; send the arm home when nothing was wrong."""
+        silence = time.monotonic() - attempt.ticked_at
         if label == Outcome.NONE and not builder.truncated:
             self.health.event("episode ended", "; ".join(builder.notes))
+        elif self.settings.home_at_end and silence > TICKED_LATELY:
+            self.health.event("not sent home", f"{attempt.id}: it has not ticked for"
+                              f" {silence:.1f} s, the arm may not be the one that heard the"
+                              " operator; press ready for the next episode")
         elif self.settings.home_at_end:
             self._home.forget()
             self._home.call(Trigger.Request(), self._on_home)
@@ -421,6 +433,7 @@ class EpisodeMaker(PocoNode):
             return attempt.id
         episode = self.delivery.label(episode_id, outcome, source,
                                       self.settings.correction_window, self._label_rewards)
+        self.relabelled(episode)
         self._told.relabelled(episode)
         return episode.id
 

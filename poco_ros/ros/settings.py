@@ -47,9 +47,10 @@ class EpisodeConfig:
         3.0, "how long an episode that a person ended can still be labelled otherwise; it is held"
         " back until then", unit="s", minimum=0.0, maximum=600.0)
     environment_timeout: float = setting(
-        0.0, "end the episode when the environment side has been silent for so long: in simulation"
-        " it is dropped and begun anew, on the robot kept and marked; 0 = 5 s in simulation, 1 s"
-        " on the robot", unit="s", minimum=0.0, maximum=600.0)
+        0.0, "end the episode when the environment side has been silent for so long, on the robot"
+        " also when a chunk has been awaited for so long: in simulation it is dropped and begun"
+        " anew, on the robot kept and marked; 0 = 5 s in simulation, 1 s on the robot", unit="s",
+        minimum=0.0, maximum=600.0)
     reset_timeout: float = setting(
         0.0, "how long a reset may take: in simulation it is asked for again then; on the robot,"
         " where it is the way home, never: the operator must be ready again; 0 = 5 s in"
@@ -59,7 +60,8 @@ class EpisodeConfig:
         " ends and is not trained on", unit="s", minimum=0.02, maximum=10.0)
     home_at_end: bool = setting(
         True, "on the robot, go home with an open gripper when an episode has ended by a label or"
-        " by its step limit; after a fault or a stop nothing moves until the operator is ready")
+        " by its step limit, if the arm was at work in it until then; after a fault or a stop"
+        " nothing moves until the operator is ready")
 
 
 @dataclass(frozen=True)

@@ -31,6 +31,7 @@ from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.lifecycle import HardwareNode
 from poco_ros.ros.node import POLL
+from poco_ros.ros.operator_word import why_not_now
 from poco_ros.ros.parameters import declare_settings
 
 ARM = "arm"
@@ -221,10 +222,12 @@ class ArmControllerNode(HardwareNode):
         self.controller.stop("service stop")
         reply(SetBool.Response(success=True, message="stopped, until stop with data false"))
 
-    def _on_ready(self, _: Header) -> None:
-        """Let what is asked for from now on move the arm, if it was active by then."""
-        if self.state == "active":
-            self.controller.all_clear = True
+    def _on_ready(self, message: Header) -> None:
+        """Let the reset that comes with it move the arm, if it was active by then."""
+        if too_old := why_not_now(message):
+            self.health.event("ready refused", too_old)
+        elif self.state == "active":
+            self._desk.ready()
 
     def _on_reset(self, request: Reset.Request, reply: Reply) -> None:
         why = ""

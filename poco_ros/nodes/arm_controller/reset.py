@@ -14,9 +14,13 @@ from poco_ros.robot.control_status import Mode
 from poco_ros.robot.controller import ArmController
 from poco_ros.ros import convert
 from poco_ros.ros.fast_loop import Reply
+from poco_ros.ros.operator_word import READY_AGE
 
 GRACE = 0.5
 """A reset waits so long for the *ready* that it came with: it may overtake it [s]."""
+WORD_COUNTS = READY_AGE + GRACE
+"""A *ready* waits so long for its reset: whoever makes the episode may hear the press READY_AGE
+late, and asks for the episode at once [s]."""
 
 
 @dataclass
@@ -30,10 +34,10 @@ class _Request:
 class ResetDesk:
     """Takes requests for an episode and answers the newest when the arm is home.
 
-    The operator's *ready* is his word that all is clear. A request that follows it lets an arm go
-    on that holds because of a fault, and powers one that was stopped and released. Since the arm
-    was brought up, held or stopped there must have been one, or the request is refused: whoever
-    sends it may not know what has happened to the arm.
+    The operator's *ready* is his word that all is clear, for the one request that comes with it:
+    that lets an arm go on that holds because of a fault, and powers one that was stopped and
+    released. Without one since the arm was brought up, held or stopped a request is refused:
+    whoever sends it may not know what has happened to the arm.
     """
 
     def __init__(self, controller: ArmController, power: Callable[[], Future[None]],
@@ -41,6 +45,7 @@ class ResetDesk:
         """Take what begins to power the arm elsewhere, and who is told of refusals."""
         self._controller, self._begin_to_power, self._refused = controller, power, refused
         self._request: _Request | None = None
+        self._word_until = 0.0
         self._power: Future[None] | None = None
         self._powered = self._homing = False
 
@@ -49,9 +54,19 @@ class ResetDesk:
         """Whether a request waits for its answer."""
         return self._request is not None
 
+    def ready(self) -> None:
+        """Take the operator's word; it is forgotten when no request comes with it."""
+        self._controller.all_clear = True
+        self._word_until = time.monotonic() + WORD_COUNTS
+
+    def _forget_old_word(self) -> None:
+        if time.monotonic() > self._word_until:
+            self._controller.all_clear = False
+
     def ask(self, episode_id: str, reply: Reply) -> None:
         """Take a request; one that still waits is forgotten, the way that it has gone counts."""
         if self._request is None:
+            self._forget_old_word()
             self._powered = self._homing = False
         self._request = _Request(episode_id, reply, time.monotonic() + GRACE)
         self.update()
@@ -59,6 +74,7 @@ class ResetDesk:
     def update(self) -> None:
         """Take the next step when it is time; call it often."""
         if self._request is None:
+            self._forget_old_word()
             return
         if self._power is not None:
             if not self._power.done():
@@ -82,8 +98,8 @@ class ResetDesk:
             self.refuse(f"the arm is {mode.value}: {controller.reason}")
         elif not controller.all_clear:
             if time.monotonic() > request.expires:
-                self.refuse("the operator was not ready since the arm was brought up, held or"
-                            " stopped: press ready")
+                self.refuse("no ready of the operator came with it, and none counts from before"
+                            " the arm was brought up, held or stopped: press ready")
         elif mode is not Mode.ACTIVE:
             self._powered = True
             self._power = self._begin_to_power()
@@ -98,6 +114,7 @@ class ResetDesk:
     def _begin(self) -> None:
         request, self._request = self._request, None
         assert request is not None
+        self._controller.all_clear = False  # the next one has a word of its own
         self._controller.begin_episode(request.episode_id)
         request.reply(Reset.Response(success=True, begins=convert.stamp_to_msg(time.time_ns())))
 

@@ -182,6 +182,8 @@ class Rollout(EpisodeMaker):
         builder = attempt.builder
         if attempt is not self.attempt or builder is None:
             return
+        if self._waited_too_long(attempt, time.monotonic()):
+            return
         try:
             if not response.success:
                 raise DataError(response.message)
@@ -204,15 +206,30 @@ class Rollout(EpisodeMaker):
         attempt.sent(chunk)
 
     def overdue(self, attempt: Attempt, now: float) -> bool:
-        """Ask again where an answer is overdue; True while one is awaited."""
+        """Ask again where an answer is overdue; True while one is awaited.
+
+        A simulator waits for the chunk. The robot's time goes on, and an arm that has held for
+        long must not move on by itself when the policy is back: its episode ends.
+        """
         assert isinstance(attempt, ActingAttempt)
         if attempt.asked is None or attempt.answer is not None:
             return False
         if now - attempt.asked_at > SILENCE:
             self.health.wait_for(INFER)
+        if self._waited_too_long(attempt, now):
+            return True
         if now >= attempt.ask_again_at:
             self._ask(attempt, attempt.asked)
-        return not self.robot  # a simulator waits for the chunk; the robot's time goes on
+        return not self.robot
+
+    def _waited_too_long(self, attempt: ActingAttempt, now: float) -> bool:
+        """End the robot's episode when the chunk that is awaited has not come in time."""
+        builder, limit = attempt.builder, self.environment_timeout
+        if not self.robot or builder is None or now - attempt.asked_at <= limit:
+            return False
+        self._answered_at = -math.inf  # he is asked for ready when it answers again
+        self.break_off(attempt, builder, f"no chunk for {limit:g} s")
+        return True
 
     def _figures(self) -> dict[str, object]:
         version = self.attempt.version if isinstance(self.attempt, ActingAttempt) else ""
