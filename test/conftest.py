@@ -28,11 +28,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group("graph"))
 
 
+def pytest_collection_finish() -> None:
+    """Take all tests and what they have imported out of every later collection of garbage.
+
+    robosuite collects at each reset, and went through a million objects each time.
+    """
+    gc.collect()
+    gc.freeze()
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Refuse a graph test that may run beside another: they would fail now and then."""
-    # All tests and what they have imported is not looked at again: robosuite collects garbage at
-    # each reset, and went through a million objects each time.
-    gc.freeze()
     alone = "PYTEST_XDIST_WORKER" not in os.environ or item.nodeid.endswith("@graph")
     if item.get_closest_marker("graph") and not alone:
         pytest.fail("graph tests run in turn: give -n with --dist loadgroup, as make test does",

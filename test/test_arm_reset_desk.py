@@ -11,10 +11,10 @@ from poco_msgs.srv import Reset
 from std_msgs.msg import Header
 
 from poco_ros.nodes.arm_controller import reset
-from poco_ros.nodes.arm_controller.reset import GRACE, ResetDesk
+from poco_ros.nodes.arm_controller.reset import ResetDesk
 from poco_ros.robot.control_status import Mode
 from poco_ros.ros import convert
-from poco_ros.ros.operator_word import READY_AGE, why_not_now
+from poco_ros.ros.operator_word import GRACE, READY_AGE, Presses, why_not_now
 
 
 class Played:
@@ -107,3 +107,9 @@ def test_a_press_counts_at_its_moment(ago: float, counts: bool) -> None:
     assert (why_not_now(pressed) == "") == counts
     if not counts:
         assert f"its stamp is {ago:.1f} s old" in why_not_now(pressed)
+
+
+def test_a_press_that_is_repeated_counts_once() -> None:
+    presses, times = Presses(), [5, 7, 5, 7, 9]
+    new = [presses.is_new(Header(stamp=convert.stamp_to_msg(stamp))) for stamp in times]
+    assert new == [True, True, False, False, True]

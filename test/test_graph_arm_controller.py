@@ -254,7 +254,7 @@ def test_a_fault_that_is_still_there_refuses_the_reset(cell: Cell, driver: ArmDr
     driver.readies.publish(Header(stamp=convert.stamp_to_msg(time.time_ns() - 3 * 10**9)))
     answer = driver.reset("after an old word", ready=False)
     assert not answer.success and "press ready" in answer.message
-    assert driver.says(NODE, "ready refused: its stamp is 3")
+    driver.wait(lambda: driver.says(NODE, "ready refused: its stamp is 3"), "it is told of")
     np.testing.assert_allclose(truth(cell), resting, atol=0.01)
     driver.begin()
 

@@ -14,7 +14,10 @@ import pytest
 from arm_support import tell, write_robot
 from cell_support import quick_config, running, wait_until
 from graph_support import ros
+from poco_msgs.msg import EpisodeStatus
+from poco_msgs.srv import Reset
 from rclpy.node import Node
+from std_msgs.msg import Header
 from std_srvs.srv import SetBool
 
 from poco_ros.cell import piper_protocol as protocol
@@ -23,10 +26,11 @@ from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.core.config import load
 from poco_ros.robot.config import RobotConfig
 from poco_ros.robot.piper import Piper
-from poco_ros.ros import names, operator_remote, remote
+from poco_ros.ros import convert, names, operator_remote, remote
 from poco_ros.ros.arm_remote import ArmRemote
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
+from poco_ros.ros.operator_remote import OperatorRemote
 
 pytestmark = pytest.mark.graph
 
@@ -87,6 +91,39 @@ def test_a_stop_is_asked_for_until_it_is_answered_and_a_release_once(word: str) 
             thread.join()
             node.destroy_node()
     assert len(asked) > 1 if word == "stop" else asked == [False]
+
+
+def test_ready_is_heard_also_by_who_finds_the_person_late() -> None:
+    """The arm needs the word as much as who makes episodes, and may find him a little later."""
+    heard: dict[str, set[int]] = {"rollout": set(), "arm": set()}
+    ending = threading.Event()
+    with ros(), OperatorRemote() as person:
+        node = PocoNode("rollout")
+        phases = node.create_publisher(EpisodeStatus, names.EPISODE, names.STATUS_QOS)
+        phases.publish(EpisodeStatus(phase=EpisodeStatus.WAITING))
+
+        def rollout(word: Header) -> None:
+            if not heard["rollout"]:
+                phases.publish(EpisodeStatus(phase=EpisodeStatus.RESETTING, episode_id="ep-0"))
+                node.loop.subscribe(Header, names.OPERATOR_READY, lambda word: heard["arm"].add(
+                    convert.stamp_of(word.stamp)), names.OPERATOR_QOS)
+            heard["rollout"].add(convert.stamp_of(word.stamp))
+
+        def work() -> None:
+            while not ending.is_set():
+                node.loop.wait(0.02)
+
+        node.loop.subscribe(Header, names.OPERATOR_READY, rollout, names.OPERATOR_QOS)
+        node.loop.serve(Reset, names.RESET, lambda request, reply: None)
+        thread = threading.Thread(target=work)
+        thread.start()
+        try:
+            assert "ep-0 begins" in person.ready()
+        finally:
+            ending.set()
+            thread.join()
+            node.destroy_node()
+    assert heard["rollout"] == heard["arm"] and len(heard["arm"]) == 1, "one word, one stamp"
 
 
 @pytest.fixture(scope="module")

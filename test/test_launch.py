@@ -45,7 +45,7 @@ def save(*_):
 signal.signal(signal.SIGINT, save)
 print("ready", flush=True)
 while True:
-    signal.pause()
+    time.sleep(0.05)  # not pause: a signal just before it would wake nobody
 """
 STUBBORN = """
 import signal, time

@@ -18,11 +18,12 @@ from rclpy.qos import DurabilityPolicy, QoSProfile
 from std_srvs.srv import SetBool
 
 from poco_ros.core.config import setting
-from poco_ros.core.errors import ConfigError
-from poco_ros.ros import names
+from poco_ros.core.errors import ConfigError, DataError
+from poco_ros.ros import lifecycle, names
 from poco_ros.ros.convert import reward_to_msg
 from poco_ros.ros.diagnostics import Health
 from poco_ros.ros.fast_loop import FastLoop
+from poco_ros.ros.lifecycle import HardwareNode
 from poco_ros.ros.logs import forwarded
 from poco_ros.ros.node import PocoNode
 from poco_ros.ros.parameters import declare_settings
@@ -93,6 +94,43 @@ def test_a_long_wait_is_a_warning_that_names_it(node: PocoNode) -> None:
     assert message.startswith("waiting for infer_chunk (policy_server): no weights yet (for 0 s)")
     health.got("infer_chunk (policy_server)")
     assert health.summary() == (b"\x00", "ok")
+
+
+class Gripper(HardwareNode):
+    """Hardware that is plugged in, or not."""
+
+    def __init__(self) -> None:
+        super().__init__("gripper")
+        self.plugged = False
+
+    def connect(self) -> None:
+        if not self.plugged:
+            raise DataError("no gripper at /dev/gripper")
+
+
+def test_hardware_that_comes_while_its_node_starts_is_no_error(
+        node: PocoNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "RETRY", 0.0)
+    soon, late = Gripper(), Gripper()
+    try:
+        soon.autostart()
+        soon.bring_up()
+        assert soon.health.summary() == (b"\x00", "waiting for the hardware")
+        soon.plugged = True
+        soon.bring_up()
+        assert soon.state == "active" and soon.health.summary() == (b"\x00", "ok")
+
+        late.autostart()
+        late.bring_up()
+        monkeypatch.setattr(lifecycle, "START", 0.0)
+        late.bring_up()
+        assert late.health.summary() == (b"\x02", "configure: no gripper at /dev/gripper")
+        late.plugged = True
+        late.bring_up()
+        assert late.state == "active" and late.health.summary() == (b"\x00", "ok")
+    finally:
+        soon.destroy_node()
+        late.destroy_node()
 
 
 def test_a_fault_is_an_error_until_it_is_healed_and_events_are_counted(node: PocoNode) -> None:

@@ -65,6 +65,11 @@ class Health:
         if waited > self.patience:
             self._node.get_logger().info(f"{what} is there after {waited:.1f} s")
 
+    def give_up(self, what: str) -> None:
+        """Wait for ``what`` no more."""
+        with self._lock:
+            self._waiting.pop(what, None)
+
     def fault(self, key: str, message: str) -> None:
         """Report an error that lasts, under ``key``, until :meth:`healed`."""
         with self._lock:

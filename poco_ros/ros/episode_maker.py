@@ -33,7 +33,7 @@ from poco_ros.ros.delivery import Delivery
 from poco_ros.ros.episode_topic import EpisodeTopic
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
-from poco_ros.ros.operator_word import why_not_now
+from poco_ros.ros.operator_word import Presses, why_not_now
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
@@ -87,6 +87,7 @@ class EpisodeMaker(PocoNode):
         self._early: list[Callable[[EpisodeBuilder], None]] = []
         self._not_before = 0.0
         self._next_check = 0.0
+        self._presses = Presses()
         self._told = EpisodeTopic(self, self.settings.success_window)
         loop = self.loop
         if not self.robot:
@@ -187,6 +188,8 @@ class EpisodeMaker(PocoNode):
 
         What it waited for may come minutes later, when the operator is at the scene again.
         """
+        if not self._presses.is_new(message):
+            return
         if too_old := why_not_now(message):
             self.health.event("ready refused", too_old)
             return

@@ -24,6 +24,10 @@ LOOK = 0.2
 """Pause before a node that waits for another looks again [s]."""
 RETRY = 1.0
 """Pause before hardware that was not there is tried again [s]."""
+START = 3.0
+"""Hardware that is not there when a node starts is no error for so long: it may be switched on, or
+an emulated one be started, at the same time [s]."""
+HARDWARE = "the hardware"
 RCLError: type[Exception] = _rclpy.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -33,7 +37,8 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
 
     Transitions come from the executor's thread or, with autostart, from the one that calls
     :meth:`bring_up`, one at a time. A PocoError that one of them raises leaves the state as it
-    was, and is a fault on ``/diagnostics`` until the transition succeeds.
+    was, and is a fault on ``/diagnostics`` until the transition succeeds; while the node starts it
+    is what it waits for.
     """
 
     def __init__(self, name: str) -> None:
@@ -42,7 +47,7 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
         self._transition = threading.RLock()
         self._state = "unconfigured"
         self._bring_up = False
-        self._try_at = 0.0
+        self._try_at = self._started = 0.0
         self._awaited = ""
 
     # -- what a subclass does -----------------------------------------------------------------
@@ -72,7 +77,7 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
 
     def autostart(self) -> None:
         """Configure and activate at the next :meth:`bring_up`, until it has succeeded once."""
-        self._bring_up = True
+        self._bring_up, self._started = True, time.monotonic()
 
     @property
     def bring_up_due(self) -> bool:
@@ -132,7 +137,12 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
             try:
                 do()
             except PocoError as error:
-                self.health.fault(name, f"{name}: {error}")
+                starting = self._bring_up and time.monotonic() - self._started < START
+                if name == "configure" and starting:
+                    self.health.wait_for(HARDWARE, str(error))
+                else:
+                    self.health.give_up(HARDWARE)
+                    self.health.fault(name, f"{name}: {error}")
                 return FAILURE
             except Exception:  # rclpy would swallow it, and the node go on half dead
                 traceback.print_exc()
@@ -141,6 +151,7 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
                 raise
             self._state = then
             self._await("")
+            self.health.got(HARDWARE)
         self.health.healed(name)
         return SUCCESS
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 
 from poco_msgs.msg import EpisodeStatus
-from poco_msgs.srv import Label
+from poco_msgs.srv import Label, Reset
 from std_msgs.msg import Header
 
 from poco_ros.core.episode import Outcome
 from poco_ros.ros import convert, names
-from poco_ros.ros.remote import ANSWER, DISCOVERY, RefusedError, Remote
+from poco_ros.ros.operator_word import GRACE
+from poco_ros.ros.remote import AGAIN, ANSWER, DISCOVERY, RefusedError, Remote
 
 ROLLOUT = "rollout"
 SOURCE = "poco operator"
@@ -24,6 +26,7 @@ class OperatorRemote(Remote):
         super().__init__(namespace)
         self._episode: EpisodeStatus | None = None
         self._ready = self.node.create_publisher(Header, names.OPERATOR_READY, names.OPERATOR_QOS)
+        self._reset = self.loop.client(Reset, names.RESET)
         self.loop.subscribe(EpisodeStatus, names.EPISODE, self._on_episode, names.STATUS_QOS)
 
     def _on_episode(self, status: EpisodeStatus) -> None:
@@ -43,11 +46,22 @@ class OperatorRemote(Remote):
             raise self.not_there(ROLLOUT, f"nobody listens to {names.OPERATOR_READY}")
         if self._episode.phase in BUSY:
             raise RefusedError(f"{self._episode.episode_id} has not ended; label it first")
-        self._ready.publish(Header(stamp=convert.stamp_to_msg(time.time_ns()), frame_id=SOURCE))
-        if not self.until(self._begins, ANSWER / 2):
+        self.until(self._reset.is_ready, DISCOVERY)  # the arm hears the word itself
+        word = Header(stamp=convert.stamp_to_msg(time.time_ns()), frame_id=SOURCE)
+        if not self._say(word, self._begins, ANSWER / 2):
             raise RefusedError(f"too early, and not kept: {self._episode.detail}; say it again"
                                " when the graph waits for it")
+        self._say(word, lambda: False, GRACE)  # it may find us later than who makes episodes
         return f"{self._episode.episode_id} begins: the arm goes home, then the policy acts"
+
+    def _say(self, word: Header, done: Callable[[], bool], patience: float) -> bool:
+        """Repeat a word, which counts once, until ``done``; False after ``patience`` [s]."""
+        end = time.monotonic() + patience
+        while time.monotonic() < end:
+            self._ready.publish(word)
+            if self.until(done, AGAIN):
+                return True
+        return False
 
     def label(self, outcome: Outcome) -> str:
         """Label the open episode, which ends it, or the one that just ended.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 
 from std_msgs.msg import Header
 
@@ -10,6 +11,28 @@ from poco_ros.ros import convert
 
 READY_AGE = 2.0
 """A press of *ready* that is older says nothing of now [s]."""
+
+
+GRACE = 0.5
+"""A reset waits so long for the *ready* that it came with: it may overtake it [s]."""
+
+
+class Presses:
+    """The presses of *ready* that were heard, each of which counts once.
+
+    Who types the word repeats it, for one node may find him later than another.
+    """
+
+    def __init__(self) -> None:
+        self._stamps: deque[int] = deque(maxlen=16)
+
+    def is_new(self, press: Header) -> bool:
+        """Return whether the press was not heard before."""
+        stamp = convert.stamp_of(press.stamp)
+        if stamp in self._stamps:
+            return False
+        self._stamps.append(stamp)
+        return True
 
 
 def why_not_now(press: Header) -> str:

@@ -31,7 +31,7 @@ from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.lifecycle import HardwareNode
 from poco_ros.ros.node import POLL
-from poco_ros.ros.operator_word import why_not_now
+from poco_ros.ros.operator_word import Presses, why_not_now
 from poco_ros.ros.parameters import declare_settings
 
 ARM = "arm"
@@ -66,6 +66,7 @@ class ArmControllerNode(HardwareNode):
         self._led = self.config.arm.other_controllers == "leader"
         self._slow = ThreadPoolExecutor(1, "slow")
         self._bringing: Future[None] | None = None
+        self._presses = Presses()
         self._desk = ResetDesk(self.controller, lambda: self._slow.submit(self._power),
                                lambda why: self.health.event("refused reset", why))
         self._told_of = ""
@@ -224,6 +225,8 @@ class ArmControllerNode(HardwareNode):
 
     def _on_ready(self, message: Header) -> None:
         """Let the reset that comes with it move the arm, if it was active by then."""
+        if not self._presses.is_new(message):
+            return
         if too_old := why_not_now(message):
             self.health.event("ready refused", too_old)
         elif self.state == "active":

@@ -14,10 +14,8 @@ from poco_ros.robot.control_status import Mode
 from poco_ros.robot.controller import ArmController
 from poco_ros.ros import convert
 from poco_ros.ros.fast_loop import Reply
-from poco_ros.ros.operator_word import READY_AGE
+from poco_ros.ros.operator_word import GRACE, READY_AGE
 
-GRACE = 0.5
-"""A reset waits so long for the *ready* that it came with: it may overtake it [s]."""
 WORD_COUNTS = READY_AGE + GRACE
 """A *ready* waits so long for its reset: whoever makes the episode may hear the press READY_AGE
 late, and asks for the episode at once [s]."""
