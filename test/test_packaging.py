@@ -179,12 +179,17 @@ def test_colcon_installs_every_module_launch_file_and_preset(installed: Path) ->
     assert marker.is_file(), "ros2 would not find the package"
 
 
+def run_alone(code: str) -> None:
+    """Run Python code in an interpreter that has imported nothing yet."""
+    subprocess.run([sys.executable, "-c", code], check=True,
+                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+
+
 def test_help_is_instant_because_nothing_heavy_is_imported() -> None:
     code = ("import sys; from poco_ros.cli.main import build_parser; build_parser();"
             "heavy = {'numpy', 'torch', 'yaml', 'rclpy', 'mujoco'} & set(sys.modules);"
             "sys.exit(f'{heavy} imported' if heavy else 0)")
-    subprocess.run([sys.executable, "-c", code], check=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run_alone(code)
 
 
 def test_what_is_refused_is_refused_at_once() -> None:
@@ -192,8 +197,7 @@ def test_what_is_refused_is_refused_at_once() -> None:
     code = ("import sys; from poco_ros.cli.main import main;"
             "code = main(['train', '--preset', 'nowhere']);"
             "sys.exit('torch imported' if 'torch' in sys.modules else code - 2)")
-    subprocess.run([sys.executable, "-c", code], check=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run_alone(code)
 
 
 def test_launch_files_need_only_what_ros_brings() -> None:
@@ -201,8 +205,7 @@ def test_launch_files_need_only_what_ros_brings() -> None:
     code = ("import sys; import poco_ros.bringup;"
             "missing = {'torch', 'safetensors', 'scipy', 'h5py', 'rich', 'honcho', 'mujoco',"
             " 'cv2'} & set(sys.modules); sys.exit(f'{missing} imported' if missing else 0)")
-    subprocess.run([sys.executable, "-c", code], check=True,
-                   env={**os.environ, "PYTHONPATH": str(ROOT)})
+    run_alone(code)
 
 
 def test_every_command_teaches(capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,12 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from poco_ros.cli.data_convert import add_convert, find_layout, find_task
-from poco_ros.cli.flags import add_flags, at_least, given
+from poco_ros.cli.flags import add_flags, at_least, domain_info, given
 from poco_ros.core import config
 from poco_ros.core.config import SettingInfo
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import ConfigError, DataError
-from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
+from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import (
     AUTOMATIC,
     COLLECTED_DOMAINS,
@@ -64,7 +64,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         epilog="example: poco data directed --task cube-single --episodes 100 --noise 0.35")
     add_flags(directed.add_argument_group("task"), TaskConfig, "task",
               rename={"domain": "task", "number": "task_number"}, exclude=("title", "features"),
-              infos={"domain": _domain(tuple(SIMULATED_DOMAINS))})
+              infos={"domain": domain_info()})
     add_flags(directed.add_argument_group("demonstrations"), DemonstrationConfig,
               "demonstrations", exclude=("kind", "path", "mask"),
               infos={"episodes": SettingInfo("episodes; asking for more later goes on where they"
@@ -91,7 +91,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
                        " drawn; without, executed actions are [default: that of a run folder]")
     add_flags(inspect.add_argument_group("task that an .npz is relabelled for"), TaskConfig,
               "task", rename={"domain": "task", "number": "task_number"},
-              exclude=("title", "features"), infos={"domain": _domain(COLLECTED_DOMAINS)})
+              exclude=("title", "features"), infos={"domain": domain_info(COLLECTED_DOMAINS)})
     inspect.set_defaults(do=inspect_path)
     add_convert(actions)
 
@@ -212,10 +212,6 @@ def _tell(path: Path, episodes: list[Episode]) -> None:
         print(f"  {line}")
     for oddity in find_oddities(episodes):
         print(f"  odd: {oddity}")
-
-
-def _domain(choices: tuple[str, ...]) -> SettingInfo:
-    return SettingInfo("simulated domain", choices=choices)
 
 
 def _add_making(parser: argparse.ArgumentParser, out: str) -> None:

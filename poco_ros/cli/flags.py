@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from poco_ros.core.config import SettingInfo, info_of, settings_of
+from poco_ros.core.task import SIMULATED_DOMAINS
 
 _MARK = "setting:"  # begins the destinations of these flags among an argparse namespace's names
 
@@ -67,6 +68,11 @@ def add_variant_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup,
         note = "" if len(whose) == len(variants) else f" [{', '.join(whose)}]"
         _add_flag(parser, name.replace("_", "-"), f"{_MARK}{section}.{name}", expected,
                   info_of(field), "", note)
+
+
+def domain_info(choices: Collection[str] = tuple(SIMULATED_DOMAINS)) -> SettingInfo:
+    """Return what a flag tells of a domain where ``robot``, which only presets have, is none."""
+    return SettingInfo("simulated domain", choices=tuple(choices))
 
 
 def at_least(minimum: int) -> Callable[[str], Any]:

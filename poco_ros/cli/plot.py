@@ -64,8 +64,8 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
                            [100 * float(r["success_rate"]) for r in metrics],
                            color=colour, alpha=0.35, linewidth=1.2,
                            label=f"{whose}while learning, last 50 episodes")
-            for (episodes, seed), rows, marker in zip(evaluations, evaluations.values(),
-                                                      itertools.cycle("osD^v")):
+            for ((episodes, seed), rows), marker in zip(evaluations.items(),
+                                                        itertools.cycle("osD^v")):
                 rates = [float(r["success_rate"]) for r in rows]
                 errors = [100 * (p * (1 - p) / int(episodes)) ** 0.5 for p in rates]
                 other = "" if seed == str(EVALUATION_SEED) else f", seed {seed}"

@@ -12,11 +12,11 @@ from rich.console import Console
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
-from poco_ros.cli.flags import add_flags, add_variant_flags, at_least, given
-from poco_ros.core.config import SettingInfo, merge
+from poco_ros.cli.flags import add_flags, add_variant_flags, at_least, domain_info, given
+from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import episode_id, episode_seed
-from poco_ros.core.task import SIMULATED_DOMAINS, TaskConfig
+from poco_ros.core.task import TaskConfig
 from poco_ros.learning.config import ALGORITHMS, TrainConfig
 from poco_ros.preset import Preset, load_preset
 from poco_ros.processes import stops_handled
@@ -55,9 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1,
                         help="worker processes for evaluations")
     add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"},
-              exclude=("title", "features"),  # of a robot's task, which only a preset can describe
-              infos={"domain": SettingInfo("simulated domain",
-                                           choices=tuple(SIMULATED_DOMAINS))})
+              exclude=("title", "features"), infos={"domain": domain_info()})
     add_variant_flags(parser.add_argument_group(
         "agent", f"--algorithm is one of {', '.join(ALGORITHMS)}; behind a setting stands whose it"
         " is"), ALGORITHMS, "agent")

@@ -33,7 +33,7 @@ from poco_ros.ros.delivery import Delivery
 from poco_ros.ros.episode_topic import EpisodeTopic
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.node import PocoNode
-from poco_ros.ros.operator_word import Presses, why_not_now
+from poco_ros.ros.operator_word import Presses
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
@@ -188,10 +188,7 @@ class EpisodeMaker(PocoNode):
 
         What it waited for may come minutes later, when the operator is at the scene again.
         """
-        if not self._presses.is_new(message):
-            return
-        if too_old := why_not_now(message):
-            self.health.event("ready refused", too_old)
+        if not self._presses.counts(message, self.health):
             return
         following = Missing(f"{self.attempt.id} has not ended") if self.attempt is not None \
             else self._next()

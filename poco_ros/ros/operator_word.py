@@ -8,11 +8,10 @@ from collections import deque
 from std_msgs.msg import Header
 
 from poco_ros.ros import convert
+from poco_ros.ros.diagnostics import Health
 
 READY_AGE = 2.0
 """A press of *ready* that is older says nothing of now [s]."""
-
-
 GRACE = 0.5
 """A reset waits so long for the *ready* that it came with: it may overtake it [s]."""
 
@@ -33,6 +32,14 @@ class Presses:
             return False
         self._stamps.append(stamp)
         return True
+
+    def counts(self, press: Header, health: Health) -> bool:
+        """Return whether the press is new and of now; one that is too old is told of."""
+        if not self.is_new(press):
+            return False
+        if too_old := why_not_now(press):
+            health.event("ready refused", too_old)
+        return not too_old
 
 
 def why_not_now(press: Header) -> str:

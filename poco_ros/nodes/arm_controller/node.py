@@ -31,7 +31,7 @@ from poco_ros.ros import convert, names
 from poco_ros.ros.fast_loop import Reply
 from poco_ros.ros.lifecycle import HardwareNode
 from poco_ros.ros.node import POLL
-from poco_ros.ros.operator_word import Presses, why_not_now
+from poco_ros.ros.operator_word import Presses
 from poco_ros.ros.parameters import declare_settings
 
 ARM = "arm"
@@ -225,11 +225,7 @@ class ArmControllerNode(HardwareNode):
 
     def _on_ready(self, message: Header) -> None:
         """Let the reset that comes with it move the arm, if it was active by then."""
-        if not self._presses.is_new(message):
-            return
-        if too_old := why_not_now(message):
-            self.health.event("ready refused", too_old)
-        elif self.state == "active":
+        if self._presses.counts(message, self.health) and self.state == "active":
             self._desk.ready()
 
     def _on_reset(self, request: Reset.Request, reply: Reply) -> None:
