@@ -4,7 +4,7 @@
 PYTHON ?= python3
 TASK ?= cube-single
 SEED ?= 0
-TEST_WORKERS ?= 2
+TEST_WORKERS ?= 3
 PYTEST_ARGS ?=
 
 VENV := .venv
@@ -52,7 +52,8 @@ sim: setup
 cell: setup
 	@$(ALONE) $(VENV)/bin/poco rehearse --seed $(SEED)
 
-# Graph tests carry one xdist group each, so that they never run beside each other.
+# Graph tests are one xdist group, so that they never run beside each other; the worker that has them
+# waits much of the time, which is why two cores take three workers.
 test: setup
 	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import gc
 import os
 import signal
@@ -38,11 +39,23 @@ def pytest_collection_finish() -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """Refuse a graph test that may run beside another: they would fail now and then."""
-    alone = "PYTEST_XDIST_WORKER" not in os.environ or item.nodeid.endswith("@graph")
-    if item.get_closest_marker("graph") and not alone:
+    """Refuse a graph test that may run beside another; let the other tests step back for it."""
+    worker, graph = "PYTEST_XDIST_WORKER" in os.environ, item.get_closest_marker("graph")
+    if worker and graph and not item.nodeid.endswith("@graph"):
         pytest.fail("graph tests run in turn: give -n with --dist loadgroup, as make test does",
-                    pytrace=False)
+                    pytrace=False)  # beside each other they would fail now and then
+    if worker and not graph:
+        step_back()
+
+
+@functools.cache
+def step_back() -> None:
+    """Give this worker and what it starts the niceness of a learner, once.
+
+    Graph tests run in real time and wait for most of it. Theirs is the largest group, so a worker
+    begins with it (pytest-xdist), and others can use all the time that it leaves.
+    """
+    os.nice(10)
 
 
 def children() -> dict[int, str]:

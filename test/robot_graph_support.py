@@ -34,11 +34,13 @@ from poco_ros.ros import convert, names
 QUICK = Path(__file__).resolve().parent.parent / "config/cell/quick.yaml"
 HOME = (0.0, 1.2, -1.0, 0.0, 0.9, 0.0)
 FEATURES = 128
+LIMIT = 120
+"""Steps of an episode without a label: time for two words to be typed on a busy machine."""
 HALT = re.compile("-> (holding|stopped)")
 """In what the arm's node logs: from now on it executes nothing."""
 PRESET: dict[str, Any] = {
     "task": {"domain": "robot", "title": "pick-cube", "features": {"front": FEATURES},
-             "max_episode_steps": 60},
+             "max_episode_steps": LIMIT},
     "demonstrations": {"kind": "episodes"},
     "agent": {"hidden_dim": 16, "num_layers": 2, "batch_size": 16, "num_candidates": 2,
               "flow_steps": 3, "normalize_observations": True},

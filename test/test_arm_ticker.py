@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
@@ -111,7 +112,7 @@ def test_all_threads_run_in_short_slices_or_the_reason_is_told() -> None:
     said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True,
                           check=True, cwd=Path(__file__).resolve().parent.parent).stdout
     *threads, niceness = said.splitlines()
-    assert niceness == "3" and len(threads) >= 2
+    assert niceness == f"{min(19, os.nice(0) + 3)}" and len(threads) >= 2
     assert set(threads) == {"(0, 100000)"} or "6.12" in said, said
 
 

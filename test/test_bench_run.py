@@ -28,7 +28,7 @@ from poco_ros.preset import load_preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 
 pytestmark = pytest.mark.xdist_group("bench at work")  # fixtures are made once
-PATIENCE = 100.0
+PATIENCE = 180.0
 
 
 def start(*words: str | Path, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
