@@ -7,6 +7,7 @@
     episodes/          online episodes, one file each, in order
     checkpoint/        the newest training checkpoint
     policies/          acting policies: cloned, steps-000002500, ..., latest
+    policies.csv       after how many steps, updates and minutes each was had
     metrics.csv        a row every `log_every` updates
     evaluations.csv    a row an evaluation
     tensorboard/
@@ -40,6 +41,7 @@ EVALUATION_SEED = 0
 """Of the evaluations that a run makes of itself; ``poco eval --seed`` makes others."""
 RATES = ("lr", "actor_lr", "value_lr")
 """Settings of an agent that may be others when a run goes on."""
+KEPT_COLUMNS = ("policy", "updates", "environment_steps", "minutes")
 EVALUATION_COLUMNS = ("policy", "environment_steps", "updates", "minutes", "successes",
                       "episodes", "success_rate", "seed")
 
@@ -53,6 +55,15 @@ def steps_of(name: str) -> int | None:
     """Return the steps of a snapshot's name, None for any other policy."""
     digits = name.removeprefix("steps-")
     return int(digits) if name != digits and digits.isdigit() else None
+
+
+@dataclass(frozen=True)
+class Kept:
+    """When a run had a policy: after so many updates and steps of the environment, and minutes."""
+
+    updates: int
+    environment_steps: int
+    minutes: float
 
 
 @dataclass(frozen=True)
@@ -99,29 +110,41 @@ class RunFolder:
     def begin(self, preset: Preset, seed: int, started_from: str = "") -> None:
         """Write what defines the run; a folder that holds another run is refused.
 
-        Learning rates may differ: a run that diverged goes on with lower ones. ``started_from`` is
-        the policy that a new run begins with; see :meth:`started_from`.
+        ``started_from`` is the policy that a new run begins with; see :meth:`started_from`.
 
         Raises:
-            ConfigError: the folder was begun with other settings or another seed.
+            ConfigError: see :meth:`check`.
         """
         self.path.mkdir(parents=True, exist_ok=True)
-        if self.config.exists():
-            before = self.load_preset()
-            if before.task != preset.task or before.demonstrations != preset.demonstrations or \
-                    with_rates_of(before.agent, preset.agent) != preset.agent:
-                raise ConfigError(f"{self.path}: holds a run with other settings (compare"
-                                  f" {self.config}); name another run folder")
-            if self.seed() != seed:
-                raise ConfigError(f"{self.path}: holds a run with seed {self.seed()}, not {seed};"
-                                  " name another run folder")
-        else:
+        self.check(preset, seed)
+        if not self.config.exists():
             write_atomic(self.path / "run.json",
                          json.dumps({"seed": seed, "started_from": started_from and
                                      str(Path(started_from).resolve()), **provenance()},
                                     indent=1) + "\n")
         # Last: a folder with this file is one that has been begun, and has the other as well.
         write_atomic(self.config, config.to_yaml(preset))
+
+    def check(self, preset: Preset, seed: int) -> None:
+        """Refuse a folder that holds another run.
+
+        Learning rates may differ: a run that diverged goes on with lower ones. So may the place of
+        the demonstrations: its checkpoint knows what they were.
+
+        Raises:
+            ConfigError: the folder was begun with other settings or another seed.
+        """
+        if not self.config.exists():
+            return
+        before = self.load_preset()
+        moved = dataclasses.replace(before.demonstrations, path=preset.demonstrations.path)
+        if before.task != preset.task or moved != preset.demonstrations or \
+                with_rates_of(before.agent, preset.agent) != preset.agent:
+            raise ConfigError(f"{self.path}: holds a run with other settings (compare"
+                              f" {self.config}); name another run folder")
+        if self.seed() != seed:
+            raise ConfigError(f"{self.path}: holds a run with seed {self.seed()}, not {seed};"
+                              " name another run folder")
 
     def load_preset(self) -> Preset:
         """Return the preset that the run was begun with."""
@@ -145,6 +168,28 @@ class RunFolder:
         """Read an acting policy by name; CheckpointError when it is broken."""
         path = self.policies / f"{name}.safetensors"
         return policy_from_bytes(path.read_bytes(), str(path))
+
+    def note(self, name: str, kept: Kept) -> None:
+        """Say when the run had the policy ``name``; what was said of the same one before stays.
+
+        A run that was killed comes to the same policy again, later than it had it.
+        """
+        known = self.read_kept()
+        before = known.get(name)
+        if before and (before.updates, before.environment_steps) == (
+                kept.updates, kept.environment_steps):
+            return
+        write_rows(self.path / "policies.csv", KEPT_COLUMNS, [
+            {"policy": policy, "updates": one.updates, "minutes": f"{one.minutes:.3f}",
+             "environment_steps": one.environment_steps}
+            for policy, one in sorted({**known, name: kept}.items(),
+                                      key=lambda item: item[1].environment_steps)])
+
+    def read_kept(self) -> dict[str, Kept]:
+        """Return when the run had which policy; runs of an earlier version did not note it."""
+        return {row["policy"]: Kept(int(row["updates"]), int(row["environment_steps"]),
+                                    float(row["minutes"]))
+                for row in read_rows(self.path / "policies.csv")}
 
     def add_evaluation(self, row: dict[str, object]) -> None:
         """Add a row to the table of evaluations.

@@ -8,17 +8,21 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from contextlib import ExitStack
 from pathlib import Path
+from typing import BinaryIO
 
 from poco_ros.core.episode import Episode, Outcome
 from poco_ros.core.episode_store import EpisodeStore
+from poco_ros.core.errors import ConfigError
+from poco_ros.core.files import lock
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.captured import check_device
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policies import Policy, Signature
 from poco_ros.learning.trainer import Trainer
 from poco_ros.preset import Preset
-from poco_ros.run_folder import CLONED, FINETUNED, RunFolder, read_policy, snapshot_name
+from poco_ros.run_folder import CLONED, FINETUNED, Kept, RunFolder, read_policy, snapshot_name
 
 RECENT_EPISODES = 50
 """The running success rate is over this many of the last online episodes."""
@@ -34,8 +38,10 @@ class TrainingRun:
     """See the module. Open one with :func:`open_run`."""
 
     def __init__(self, preset: Preset, folder: RunFolder, trainer: Trainer,
-                 store: EpisodeStore) -> None:
+                 store: EpisodeStore, held: BinaryIO) -> None:
+        """Take what :func:`open_run` made; ``held`` locks the folder until :meth:`close`."""
         self.preset, self.folder, self.trainer, self.store = preset, folder, trainer, store
+        self._lock = held
         self.log = MetricsLog(folder.path, trainer.updates, trainer.agent.METRICS)
         self.last_metrics: dict[str, float] = {}
         self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
@@ -45,14 +51,18 @@ class TrainingRun:
         self._row_at, self._row_steps = self._begun, trainer.environment_steps
         self._saved_updates = trainer.updates
         self._finished = False
-        self._unwritten: dict[str, Policy] = {}
+        self._unwritten: dict[str, tuple[Policy, Kept | None]] = {}
+        # Of a run that was killed, also what it did after its last row.
+        self._minutes_before = max(
+            (self.log.minutes_before, *(kept.minutes for kept in folder.read_kept().values())))
+        trainer.on_trained = self._trained
         self.updates_per_second = 0.0
         self.steps_per_second = 0.0
 
     @property
     def minutes(self) -> float:
         """Minutes that the run has taken, earlier sittings included."""
-        return self.log.minutes_before + (time.monotonic() - self._begun) / 60.0
+        return self._minutes_before + (time.monotonic() - self._begun) / 60.0
 
     @property
     def success_rate(self) -> float:
@@ -79,42 +89,48 @@ class TrainingRun:
         When the updates of an episode have just been finished, and an evaluation is due by its
         steps, the acting policy of this moment is kept under ``policies/``.
         """
-        before = self.trainer.steps_trained
         due = self.trainer.work_due()
-        after, every = self.trainer.steps_trained, self.preset.train.eval_every
-        if every and after // every > before // every:
-            self._keep(snapshot_name(after))
         if self.trainer.finished and not self._finished:
             self._finished = True
             self._keep(FINETUNED)
         return due
 
+    def _trained(self, before: int, after: int) -> None:
+        every = self.preset.train.eval_every
+        if every and after // every > before // every:
+            self._keep(snapshot_name(after))
+
     def _keep(self, name: str) -> None:
-        """Write the acting policy of this moment under ``name``.
+        """Write the acting policy of this moment under ``name``, and when it was had.
 
         Raises:
             OSError: the disk is full; the policy is held and written at the next :meth:`save`.
         """
-        self._unwritten[name] = self.trainer.policy()
+        self._unwritten[name] = self.trainer.policy(), Kept(
+            self.trainer.updates, self.trainer.steps_trained, self.minutes)
         self._write_policies()
 
     def _write_policies(self) -> None:
-        for name, policy in list(self._unwritten.items()):
+        for name, (policy, kept) in list(self._unwritten.items()):
             self.folder.save_policy(policy, name)
+            if kept:
+                self.folder.note(name, kept)
             del self._unwritten[name]
 
     def work(self) -> None:
         """Do one update; log, and save when it is time."""
-        offline = self.trainer.stage == "offline"
+        stage = self.trainer.stage
         self.log.add(self.trainer.work())
-        if offline and self.trainer.stage != "offline":
-            self._write_row()
+        ended = self.trainer.stage != stage
+        cloned = ended and stage == "offline"
+        if cloned:
             self._keep(CLONED)
+        # First what the run needs: a row that cannot be written must not cost it.
+        if cloned or self.trainer.updates - self._saved_updates >= \
+                self.preset.train.checkpoint_every:
             self.save()
-        elif self.log.count >= self.preset.train.log_every:
-            self._write_row()
-        if self.trainer.updates - self._saved_updates >= self.preset.train.checkpoint_every:
-            self.save()
+        if ended or self.log.count >= self.preset.train.log_every:
+            self._write_row()  # no row has updates of two stages, which report other metrics
 
     def _write_row(self) -> None:
         self.log.add_late(self.trainer.late_metrics())
@@ -138,7 +154,7 @@ class TrainingRun:
         """
         self._saved_updates = self.trainer.updates  # on failure: not again at every update
         self.trainer.save(self.folder.checkpoint)
-        self._unwritten["latest"] = self.trainer.policy()
+        self._unwritten["latest"] = self.trainer.policy(), None
         self._write_policies()
 
     def close(self) -> None:
@@ -151,7 +167,10 @@ class TrainingRun:
                 if self.log.count:
                     self._write_row()
             finally:
-                self.log.close()
+                try:
+                    self.log.close()
+                finally:
+                    self._lock.close()
 
 
 def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "") -> TrainingRun:
@@ -172,21 +191,37 @@ def open_run(preset: Preset, run_dir: str | Path, seed: int, checkpoint: str = "
     check_device(preset.train)
     torch.set_num_threads(preset.train.threads)
     folder = RunFolder(Path(run_dir))
+    held = lock(folder.path)
+    if held is None:
+        raise ConfigError(f"{folder.path}: another process works in this run folder; wait until"
+                          " it has ended, or name another one")
+    with ExitStack() as on_failure:
+        on_failure.enter_context(held)
+        run = _open_locked(preset, folder, seed, checkpoint, held)
+        on_failure.pop_all()
+    return run
+
+
+def _open_locked(preset: Preset, folder: RunFolder, seed: int, checkpoint: str,
+                 held: BinaryIO) -> TrainingRun:
+    """Do what :func:`open_run` says, in a folder that is ours alone."""
     # Stopped before it saved for the first time, a run begins with the same policy again.
     if folder.config.exists():
         checkpoint = checkpoint or folder.started_from()
     source = read_policy(checkpoint) if checkpoint and not folder.has_checkpoint else None
-    folder.begin(preset, seed, checkpoint)
+    folder.check(preset, seed)
     demonstrations = load_demonstrations(preset.demonstrations, preset.task)
     trainer = Trainer(preset.agent, preset.train, signature_of(preset), seed, demonstrations)
-    store = EpisodeStore(folder.episodes)
-    if folder.has_checkpoint:
+    store, resumed = EpisodeStore(folder.episodes), folder.has_checkpoint
+    if resumed:
         trainer.resume(folder.checkpoint, list(store))
-    else:
+    elif source is not None:
+        trainer.start_from(*source)
+    folder.begin(preset, seed, checkpoint)  # nothing refuses it any more
+    if not resumed:
         if source is not None:
-            trainer.start_from(*source)
             folder.save_policy(trainer.policy(), CLONED)
             trainer.save(folder.checkpoint)
         for episode in store:
             trainer.add_episode(episode)
-    return TrainingRun(preset, folder, trainer, store)
+    return TrainingRun(preset, folder, trainer, store, held)

@@ -223,6 +223,18 @@ def test_what_can_only_clone_offline_says_so(algorithm: str) -> None:
         check_schedule(small(algorithm), train)
 
 
+@pytest.mark.parametrize("algorithm", ON_POLICY)
+@pytest.mark.parametrize(("name", "value", "plain"), [("precision", "tf32", "fp32"),
+                                                      ("compiled", True, "False")])
+def test_what_an_update_does_not_have_is_not_accepted_in_silence(algorithm: str, name: str,
+                                                                 value: object,
+                                                                 plain: str) -> None:
+    train = from_dict(TrainConfig, {"device": "cuda", "sync_lag": 0, name: value}, "test")
+    with pytest.raises(ConfigError, match=f"{name} is {value}, which updates of {algorithm} do"
+                                          f" not have; set {name} to {plain}"):
+        check_schedule(small(algorithm), train)
+
+
 def test_a_random_policy_covers_the_box_and_ends_with_its_steps() -> None:
     subject = agent("rlpd")
     assert subject.exploring_policy(1, 11).mode == RANDOM
@@ -246,3 +258,8 @@ def test_a_preset_gives_another_algorithm_what_both_know() -> None:
     assert qc.agent.hidden_dim == poco.agent.hidden_dim and qc.train == poco.train
     assert shared_settings({"eta": 1.0, "lr": 1e-3}, "fql") == {"lr": 1e-3}
     assert shared_settings({"eta": 1.0, "typo": 2}, "bc") == {"typo": 2}, "a typo stays one"
+    assert shared_settings({"chunk_horizon": 3}, "qc") == {"chunk_horizon": 3}
+    for single in ("fql", "rlpd"):  # else they were qc_fql and rlpd_ac under another name
+        assert not shared_settings({"chunk_horizon": 3}, single)
+    assert load_preset("cpu_pick_cube", {"agent": {"algorithm": "fql"}}).agent.chunk_horizon == 1
+    assert shared_settings({"gamma": 0.9}, "qc") and not shared_settings({"gamma": 0.9}, "dppo")

@@ -285,6 +285,10 @@ def test_the_papers_matrix_has_all_algorithms_and_tasks_and_the_small_one_seven_
     assert len(paper.tasks) == 7 and len(paper.seeds) == len(small.seeds) == 3
     for name in ("dppo", "reinflow"):
         assert paper.algorithms[name].overrides == {"train": {"sync_lag": 0, "actors": 20}}
+    for cell in expand(paper):
+        if cell.record.algorithm == "dsrl":  # gradient steps a chunk, as published
+            steps = cell.preset.train.utd * cell.preset.agent.chunk_horizon
+            assert steps == (30 if cell.record.task == "lift" else 20), cell.record.name
     assert set(small.algorithms) == {"poco", "bc", "qc", "fql", "rlpd", "dsrl", "dsrl_no_backup"}
     assert {entry.preset for entry in small.tasks.values()} == {"cpu_cube_single", "cpu_scene"}
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-import fcntl
 import json
 import time
 from collections.abc import Iterator
@@ -25,7 +24,7 @@ from pathlib import Path
 from poco_ros.bench.cells import Cell, CellRecord, configuration_hash, with_data_below
 from poco_ros.core import config
 from poco_ros.core.errors import ConfigError, DataError
-from poco_ros.core.files import write_atomic
+from poco_ros.core.files import lock, write_atomic
 from poco_ros.core.tables import read_rows, write_rows
 from poco_ros.run_folder import RunFolder, git_revision
 
@@ -214,13 +213,11 @@ class BenchFolder:
         Raises:
             ConfigError: another one does.
         """
-        self.path.mkdir(parents=True, exist_ok=True)
-        with open(self.path / ".lock", "wb") as stream:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)  # freed however we end
-            except BlockingIOError as error:
-                raise ConfigError(f"{self.path}: another poco bench works there; wait for it, or"
-                                  " choose another --out") from error
+        held = lock(self.path)
+        if held is None:
+            raise ConfigError(f"{self.path}: another poco bench works there; wait for it, or"
+                              " choose another --out")
+        with held:
             yield
 
 

@@ -78,6 +78,7 @@ def evaluate_shown(workers: EpisodeWorkers, policy: Policy, episodes: int, seed:
 def policies_of(folder: RunFolder) -> dict[str, int]:
     """Return name -> environment steps of the policies that a run's curve is made of."""
     found: dict[str, int] = {}
+    noted = folder.read_kept()
     for path in sorted(folder.policies.glob("*.safetensors")):
         steps = steps_of(path.stem)
         if path.stem == CLONED:
@@ -85,8 +86,11 @@ def policies_of(folder: RunFolder) -> dict[str, int]:
         elif path.stem == FINETUNED:
             # Of the run's end, or of an earlier one where the run went on with more steps.
             done = folder.load_policy(FINETUNED).version - 1
-            found[FINETUNED] = max((int(row["environment_steps"]) for row in read_rows(
-                folder.metrics) if int(row["updates"]) <= done), default=0)
+            kept = noted.get(FINETUNED)
+            steps_then = [int(row["environment_steps"]) for row in read_rows(folder.metrics)
+                          if int(row["updates"]) <= done]
+            found[FINETUNED] = kept.environment_steps if kept and kept.updates == done \
+                else max(steps_then, default=0)
         elif steps is not None:
             found[path.stem] = steps
     if FINETUNED in found:  # where there is another one of these steps it is the same policy
@@ -103,6 +107,7 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
     """Evaluate every policy of a run that is not in its table yet; return name -> success rate."""
     known = {row["policy"]: row for row in folder.read_evaluations()
              if (row["seed"], row["episodes"]) == (str(seed), str(episodes))}
+    noted = folder.read_kept()
     minutes = [(int(row["updates"]), float(row["minutes"]))
                for row in read_rows(folder.metrics)]
     rates: dict[str, float] = {}
@@ -113,7 +118,9 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
             rates[name] = float(known[name]["success_rate"])
             continue
         found = evaluate_shown(workers, policy, episodes, seed, console, name)
-        took = [minute for updates, minute in minutes if updates <= done]
+        kept = noted.get(name)
+        took = [kept.minutes] if kept and kept.updates == done else [
+            minute for updates, minute in minutes if updates <= done]
         folder.add_evaluation({
             "policy": name, "environment_steps": steps, "updates": done,
             "minutes": f"{took[-1] if took else 0.0:.2f}", "successes": found.successes,

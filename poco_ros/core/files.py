@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 LATEST = "LATEST"
 """File in a folder of checkpoints that names the newest whole one."""
@@ -29,6 +31,21 @@ def write_synced(path: Path, content: bytes) -> None:
         stream.write(content)
         stream.flush()
         os.fsync(stream.fileno())
+
+
+def lock(folder: Path) -> BinaryIO | None:
+    """Return a file that locks ``folder`` until it is closed; None: another process has it.
+
+    The kernel frees it, however the process ends.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    stream = open(folder / ".lock", "wb")
+    try:
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        stream.close()
+        return None
+    return stream
 
 
 @contextmanager

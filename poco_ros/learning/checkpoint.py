@@ -59,8 +59,10 @@ def save_checkpoint(folder: str | Path, name: str, tensors: dict[str, Tensor],
         sync_directory(temporary)
         final = _free_name(folder, name)
         os.rename(temporary, final)
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(temporary, ignore_errors=True)
+        if isinstance(error, OSError) and PREFIX in str(error.filename or PREFIX):
+            error.filename = str(folder)  # a full disk names no file, else it is the temporary one
         raise
     sync_directory(folder)
     write_atomic(folder / LATEST, final.name + "\n")

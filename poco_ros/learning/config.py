@@ -318,18 +318,26 @@ OFF_POLICY = tuple(name for name, cls in ALGORITHMS.items() if not issubclass(cl
 DEFAULT_ALGORITHM = "poco"
 
 
+OF_THE_ALGORITHM = ("chunk_horizon", "gamma")
+"""Settings that all have and that mean something else where their defaults differ."""
+
+
 def shared_settings(section: Mapping[str, Any], algorithm: str) -> dict[str, Any]:
     """Return what another algorithm can take over of an ``agent`` section: the settings it knows.
 
     A preset that was written for one algorithm gives another its networks, batch and so on; what
-    only the first one knows (a clip, a temperature) has no meaning there. A section of the same
-    algorithm, and an algorithm that does not exist, leave all as it is.
+    only the first one knows (a clip, a temperature) has no meaning there, nor has a chunk length
+    where single actions make the algorithm, or a discount a step where it is one a chunk. A
+    section of the same algorithm, and an algorithm that does not exist, leave all as it is.
     """
-    if algorithm == section.get("algorithm", DEFAULT_ALGORITHM) or \
-            not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
+    first = section.get("algorithm", DEFAULT_ALGORITHM)
+    if algorithm == first or not isinstance(algorithm, str) or algorithm not in ALGORITHMS:
         return dict(section)
     known = settings_of(ALGORITHMS[algorithm])
     others = {name for cls in ALGORITHMS.values() for name in settings_of(cls)} - set(known)
+    if first in ALGORITHMS:
+        others |= {name for name in OF_THE_ALGORITHM if
+                   known[name][0].default != settings_of(ALGORITHMS[first])[name][0].default}
     return {key: value for key, value in section.items() if key not in others}
 
 
@@ -399,6 +407,11 @@ def check_schedule(agent: AgentConfig, train: TrainConfig) -> None:
         raise ConfigError(f"sync_lag is {train.sync_lag}: {agent.algorithm} learns from episodes"
                           " of the newest policy alone; set sync_lag to 0 (episodes of a round"
                           " may still run at the same time, see actors)")
+    if isinstance(agent, PPOConfig):
+        for name, plain in (("precision", "fp32"), ("compiled", False)):
+            if getattr(train, name) != plain:
+                raise ConfigError(f"{name} is {getattr(train, name)}, which updates of"
+                                  f" {agent.algorithm} do not have; set {name} to {plain}")
     if agent.CLONED_FIRST and train.offline_objective == FULL and train.offline_steps:
         raise ConfigError(f"offline_objective is {FULL}: {agent.algorithm} can only clone the"
                           f" demonstrations; set offline_objective to {PUBLISHED} or {CLONE}")

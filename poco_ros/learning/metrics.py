@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
@@ -28,11 +29,12 @@ class MetricsLog:
         self._count = 0
         rows = [row for row in read_rows(self.path) if int(row["updates"]) <= updates]
         self.minutes_before = float(rows[-1]["minutes"]) if rows else 0.0
-        columns = (*PROGRESS, *metrics)
+        columns = tuple(dict.fromkeys((*PROGRESS, *metrics, *(rows[0] if rows else ()))))
         write_rows(self.path, columns, rows)
         self._stream = open(self.path, "a", newline="")
         self._writer = csv.DictWriter(self._stream, columns)
-        self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=updates)
+        self._board: SummaryWriter | None = None
+        self._show({}, updates)
 
     def add(self, metrics: Mapping[str, float]) -> None:
         """Take the metrics of one update."""
@@ -55,25 +57,55 @@ class MetricsLog:
         return {name: total / self._count for name, total in self._sums.items()}
 
     def write(self, progress: Mapping[str, object]) -> dict[str, float]:
-        """Write a row with the averages since the last one; return them."""
+        """Write a row with the averages since the last one; return them.
+
+        Raises:
+            OSError: the disk is full. The row is written when there is room, and not made again.
+        """
         means = self.means()
-        row = {**progress, **{name: f"{value:.6g}" for name, value in means.items()}}
-        self._writer.writerow(row)
-        self._stream.flush()
-        step = int(str(progress["updates"]))
-        for name, value in means.items():
-            self._board.add_scalar(name, value, step)
-        for name in ("success_rate", "environment_steps", "updates_per_second"):
-            if progress.get(name) not in (None, ""):
-                self._board.add_scalar(f"run/{name}", float(str(progress[name])), step)
         self._sums, self._count = {}, 0
+        row = {**progress, **{name: f"{value:.6g}" for name, value in means.items()}}
+        with self._named():
+            self._writer.writerow(row)
+            self._stream.flush()
+        shown = {f"run/{name}": float(str(progress[name])) for name in (
+            "success_rate", "environment_steps", "updates_per_second")
+            if progress.get(name) not in (None, "")}
+        self._show({**means, **shown}, int(str(progress["updates"])))
         return means
 
     def add_evaluation(self, success_rate: float, environment_steps: int) -> None:
         """Show an evaluation on the board, over steps of the environment."""
-        self._board.add_scalar("evaluation/success_rate", success_rate, environment_steps)
+        self._show({"evaluation/success_rate": success_rate}, environment_steps)
+
+    def _show(self, scalars: Mapping[str, float], step: int) -> None:
+        """Show on the board. One that met a full disk never writes again; another takes over."""
+        try:
+            if self._board is None:
+                self._board = SummaryWriter(str(self.path.parent / "tensorboard"),
+                                            purge_step=step)
+            for name, value in scalars.items():
+                self._board.add_scalar(name, value, step)
+        except OSError:
+            self._board = None
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Name the file in the error of a full disk, which names none."""
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            raise
 
     def close(self) -> None:
-        """Flush and close both files."""
-        self._stream.close()
-        self._board.close()
+        """Flush and close both files.
+
+        Raises:
+            OSError: the disk is full; the table lacks its last rows.
+        """
+        if self._board is not None:
+            with suppress(OSError):
+                self._board.close()
+        with self._named():
+            self._stream.close()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,9 @@ class Trainer:
         self.steps_ingested = 0
         self._queue: deque[Episode] = deque()
         self._acting: dict[int, Policy] = {}  # episodes trained -> the policy of that moment
+        self.on_trained: Callable[[int, int], None] = lambda before, after: None
+        """Called when all updates of an episode are done, with the steps learned from before and
+        now; these weights have learned from exactly those."""
         if (agent.normalize_observations or agent.observation_components) and demonstrations:
             rows = np.concatenate([e.observations for e in demonstrations if e.trainable])
             self.agent.normalizer.learn(rows, scale=agent.normalize_observations)
@@ -147,6 +150,7 @@ class Trainer:
 
     def _finish_round(self) -> None:
         """All updates of the episodes in the replay are done: these weights may act."""
+        before = self.steps_trained
         self.episodes_trained, self.steps_trained = self.episodes_ingested, self.steps_ingested
         learned = self.episodes_trained
         if learned not in self._acting and self.experience.acted_with(learned):
@@ -155,6 +159,8 @@ class Trainer:
                 self.updates + 1, self.steps_trained)
             oldest = self.experience.acts_after(learned)
             self._acting = {k: p for k, p in self._acting.items() if k >= oldest}
+        if self.steps_trained > before:
+            self.on_trained(before, self.steps_trained)
 
     def acting_policy(self, episode: int) -> Policy | None:
         """Return the policy with which online episode number ``episode`` (from 0) is to act.

@@ -196,7 +196,7 @@ class Learner(PocoNode):
     def _disk_failed(self, error: OSError) -> None:
         self.health.fault("save", f"the run cannot be saved in {self.settings.run_dir}: {error};"
                           " what was saved before is whole, training goes on; free some space")
-        self._save_at = time.monotonic() + SAVE_AGAIN
+        self._save_at = min(self._save_at, time.monotonic() + SAVE_AGAIN)
 
     def _save(self, training: TrainingRun) -> None:
         self._save_at = float("inf")
