@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import numpy as np
 
 from poco_ros.core.environment import Environment
 from poco_ros.core.errors import DataError
+from poco_ros.core.files import replacing
 from poco_ros.core.rollout import ChunkPolicy
 from poco_ros.core.seeding import chunk_seed
 
@@ -74,26 +76,40 @@ def compare(environment: Environment, before: ChunkPolicy, after: ChunkPolicy,
 
 
 def write_video(frames: Sequence[np.ndarray], path: Path, rate: float) -> None:
-    """Write frames (H, W, 3) uint8 RGB as an MP4 of ``rate`` frames a second.
+    """Write frames (H, W, 3) uint8 RGB as an MP4 of ``rate`` frames a second, whole or not at all.
 
     Raises:
         DataError: OpenCV on this machine cannot write it.
+        OSError: the disk is full or not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     height, width = frames[0].shape[:2]
     codec = cv2.VideoWriter.fourcc(*"mp4v")
-    writer = cv2.VideoWriter(str(path), codec, rate, (width, height))
-    if not writer.isOpened():
-        raise DataError(f"{path}: OpenCV cannot write an MP4 video here")
-    for frame in frames:
-        writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
-    writer.release()
+    with replacing(path) as temporary:
+        film = temporary.with_name(f"{temporary.name}.mp4")  # OpenCV goes by the end of the name
+        writer = cv2.VideoWriter(str(film), codec, rate, (width, height))
+        try:
+            if not writer.isOpened():
+                raise DataError(f"{path}: OpenCV cannot write an MP4 video here; is there room on"
+                                " the disk?")
+            for frame in frames:
+                writer.write(cv2.cvtColor(frame, cv2.COLOR_RGB2BGR))
+            writer.release()
+            if not cv2.VideoCapture(str(film)).isOpened():  # OpenCV itself says nothing
+                raise OSError(errno.EIO, "the video is not whole; is there room on the disk?",
+                              str(path))
+            film.replace(temporary)
+        finally:
+            writer.release()
+            film.unlink(missing_ok=True)
 
 
 def write_gif(frames: Sequence[np.ndarray], path: Path, rate: float) -> None:
     """Write frames (H, W, 3) uint8 RGB as an animated GIF, which every page shows.
 
     It is at most ``GIF_WIDTH`` wide: a GIF grows with its pixels as no video does.
+
+    Raises:
+        OSError: the disk is full or not writable; a file that was there stays.
     """
     from PIL import Image
 
@@ -101,5 +117,6 @@ def write_gif(frames: Sequence[np.ndarray], path: Path, rate: float) -> None:
     height = round(frames[0].shape[0] * width / frames[0].shape[1])
     pictures = [Image.fromarray(frame).resize((width, height), Image.Resampling.BOX).quantize(64)
                 for frame in frames]
-    pictures[0].save(path, save_all=True, append_images=pictures[1:],
-                     duration=round(1000 / rate), loop=0, optimize=True)
+    with replacing(path) as temporary:
+        pictures[0].save(temporary, format="GIF", save_all=True, append_images=pictures[1:],
+                         duration=round(1000 / rate), loop=0, optimize=True)

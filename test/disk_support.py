@@ -1,4 +1,4 @@
-"""A disk without room: a limit on the size of files, which needs neither root nor a file system."""
+"""A disk without room: a limit on the size of files needs neither root nor a file system."""
 
 from __future__ import annotations
 

@@ -88,6 +88,23 @@ def test_asking_again_makes_nothing_and_more_goes_on(
     assert contents(more) == contents(episodes)
 
 
+def test_what_is_complete_is_loaded_from_where_nothing_can_be_written(
+        made: tuple[Path, list[Episode]], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a read-only disk, or in somebody else's folder, a lock cannot be had."""
+
+    def refuse(*_: object) -> None:
+        raise PermissionError("a lock")
+
+    monkeypatch.setattr("fcntl.flock", refuse)
+    folder, episodes = made
+    again = load_demonstrations(settings(folder), TASK, show_progress=False)
+    assert contents(again) == contents(episodes)
+    with pytest.raises(PermissionError):
+        load_demonstrations(settings(folder, episodes=COUNT + 1), TASK, show_progress=False)
+    with pytest.raises(DataError, match="seed = 0"):
+        load_demonstrations(settings(folder, seed=1), TASK, show_progress=False)
+
+
 MAKE = """
 import sys
 from pathlib import Path

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -135,6 +137,13 @@ def test_pictures_are_read_from_folders_videos_and_arrays(tmp_path: Path) -> Non
     assert set(both.cameras) == {0, 1} and len(np.unique(both.groups)) == 20
 
 
+def test_pictures_beside_folders_of_pictures_are_one_episode(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name in ("a.png", "b/1.png", "c.png"):
+        cv2.imwrite(str(tmp_path / name), np.zeros((40, 60, 3), np.uint8))
+    assert load_pictures(tmp_path, SIZE).groups.tolist() == [0, 1, 0]
+
+
 @pytest.mark.parametrize("name, content, words", [
     ("set.npz", b"PK", "not a whole .npz"), ("text.txt", b"x", "expected an .npz, a video"),
     ("video.avi", b"x", "cannot be read as a video")])
@@ -143,6 +152,47 @@ def test_what_holds_no_pictures_is_refused(tmp_path: Path, name: str, content: b
     (tmp_path / name).write_bytes(content)
     with pytest.raises(DataError, match=words):
         load_pictures(tmp_path / name, SIZE)
+
+
+def damaged(path: Path) -> None:
+    content = path.read_bytes()
+    middle = len(content) // 2
+    path.write_bytes(content[:middle] + bytes(40) + content[middle + 40:])
+
+
+def with_array_alone(path: Path) -> None:
+    with path.open("wb") as stream:
+        np.save(stream, np.zeros((3, 40, 60, 3), np.uint8))
+
+
+@pytest.mark.parametrize("break_it", [
+    lambda path: path.write_bytes(path.read_bytes()[:-100]), damaged, with_array_alone])
+def test_a_broken_archive_of_pictures_is_refused(
+        break_it: Callable[[Path], object], tmp_path: Path) -> None:
+    pictures = np.random.default_rng(0).integers(0, 255, (3, 40, 60, 3), np.uint8)
+    path = tmp_path / "set.npz"
+    np.savez_compressed(path, pictures=pictures)
+    break_it(path)
+    with pytest.raises(DataError, match=r"set\.npz: not a whole \.npz file"):
+        load_pictures(path, SIZE)
+
+
+@pytest.mark.parametrize("arrays, words", [
+    ({"pictures": np.zeros((0, 40, 60, 3), np.uint8)}, r"shape \(0, 40, 60, 3\) and type uint8"),
+    ({"pictures": np.zeros((3, 0, 60, 3), np.uint8)}, r"shape \(3, 0, 60, 3\) and type uint8"),
+    ({"pictures": np.zeros((3, 40, 60, 3))}, "and type float64, expected"),
+    ({"pictures": np.array(None)}, "not a whole"),
+    ({"cameras": ["left", "left", "right"]}, "cameras are no numbers"),
+    ({"episodes": ["one", "one", "two"]}, "episodes are no numbers"),
+    ({"states": [["a"], ["b"], ["c"]]}, "states are no numbers"),
+    ({"states": np.zeros((2, 7))}, "2 states beside 3 pictures"),
+])
+def test_arrays_that_are_no_pictures_or_not_theirs_are_refused_by_name(
+        arrays: dict[str, Any], words: str, tmp_path: Path) -> None:
+    path = tmp_path / "set.npz"
+    np.savez(path, **{"pictures": np.zeros((3, 40, 60, 3), np.uint8), **arrays})
+    with pytest.raises(DataError, match=rf"set\.npz: .*{words}"):
+        load_pictures(path, SIZE)
 
 
 def test_heads_are_compared_on_the_same_pictures_best_first() -> None:

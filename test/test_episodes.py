@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -13,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk_support import files_up_to
 from learning_support import random_episode
 from safetensors.numpy import load, save
 
@@ -106,16 +106,26 @@ def test_store_with_a_hole_or_a_foreign_file_is_refused(tmp_path: Path) -> None:
 def test_failing_disk_leaves_the_store_as_it_was(tmp_path: Path) -> None:
     store = EpisodeStore(tmp_path)
     store.add(random_episode(0, 4))
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (300, limits[1]))
-    try:
+    with files_up_to(300):
         with pytest.raises(OSError, match="File too large"):
             store.add(random_episode(1, 50))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert store.ids == ("episode-0",)
     assert [p.name for p in tmp_path.iterdir()] == ["000000_episode-0.safetensors"]
     assert store.add(random_episode(1, 50)) is True
+
+
+def test_what_another_process_is_writing_is_left_alone(tmp_path: Path) -> None:
+    """Whoever only reads removes nothing; whoever writes, what a killed process left long ago."""
+    EpisodeStore(tmp_path).add(random_episode(0, 4))
+    fresh, old = tmp_path / ".writing-fresh", tmp_path / ".writing-old"
+    for path in (fresh, old):
+        path.write_bytes(b"half")
+    os.utime(old, (time.time() - 3600,) * 2)
+    store = EpisodeStore(tmp_path)
+    assert len(store) == 1 and fresh.exists() and old.exists()
+    store.add(random_episode(1, 4))
+    assert fresh.exists() and not old.exists()
+    assert EpisodeStore(tmp_path).ids == ("episode-0", "episode-1")
 
 
 WRITER = """

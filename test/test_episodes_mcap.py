@@ -6,7 +6,6 @@ They are read back here by a decoder that knows nothing of ROS but the definitio
 from __future__ import annotations
 
 import errno
-import resource
 from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from disk_support import files_up_to
 from mcap.reader import make_reader
 from mcap_ros2.decoder import DecoderFactory
 from poco_msgs.msg import ExecutedAction, Reward
@@ -199,13 +199,9 @@ def test_episodes_that_lie_nowhere_in_time_need_a_rate(
 
 
 def test_a_full_disk_or_a_wrong_layout_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
+    with files_up_to(20_000):
         with pytest.raises(OSError) as failed:
             write_mcap(tmp_path / "all.mcap", recordings(), LAYOUT)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert failed.value.errno == errno.EFBIG
     with pytest.raises(DataError, match=r"ep-0-000000.*name the preset"):
         write_mcap(tmp_path / "all.mcap", recordings(), ObservationLayout((("state", 5),)))

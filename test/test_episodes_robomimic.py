@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-import resource
 from collections.abc import Callable
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+from disk_support import files_up_to
 from recording_support import PRESET, contents, recorded, recordings, store
+from robomimic_support import LENGTHS, publish, with_env_args
 
 from poco_ros.cli.main import USER_ERROR, main
 from poco_ros.core.episode import Outcome
 from poco_ros.core.errors import DataError
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
+from poco_ros.core.task import TaskConfig
+from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.data.robomimic import read_robomimic, write_robomimic
 from poco_ros.data.stored import read_episodes
 
@@ -134,6 +138,44 @@ def test_published_files_become_demonstrations(
         steps = len(episode)
         np.testing.assert_array_equal(episode.observations[:-1], rows[:steps].astype("f4"))
         np.testing.assert_array_equal(episode.observations[-1], last[steps - 1].astype("f4"))
+
+
+def test_with_its_preset_a_published_file_becomes_what_training_reads_of_it(
+        tmp_path: Path) -> None:
+    """Parts, task and rewards are those of the task, though the file has more vectors."""
+    path = publish(tmp_path / "low_dim_v15.hdf5", "can")
+    task = TaskConfig(domain="can")
+    convert(path, tmp_path / "demos", "--preset", "cpu_can")
+    direct, demos = (load_demonstrations(source, task) for source in (path, tmp_path / "demos"))
+    assert [e.to_bytes() for e in demos] == [e.to_bytes() for e in direct]
+    assert len(demos) == len(LENGTHS)
+    convert(tmp_path / "demos", tmp_path / "ours.hdf5", "--preset", "cpu_can")
+    convert(tmp_path / "ours.hdf5", tmp_path / "again", "--preset", "cpu_can")
+    assert contents(tmp_path / "again") == contents(tmp_path / "demos"), "our own say no robosuite"
+    preset = tmp_path / "offset.yaml"
+    preset.write_text("task: {domain: can, reward_offset: -1.0}")
+    convert(path, tmp_path / "offset", "--preset", preset)
+    assert {r for e in read_episodes(tmp_path / "offset") for r in e.rewards} == {-1.0, 0.0}
+
+
+CAN = ROBOMIMIC_TASKS["can"].layout.names
+
+
+@pytest.mark.parametrize(("words", "change", "said"), [
+    ((), {"env_version": "1.4.1"}, "env_version 1.4.1, the environments here are robosuite 1.5"),
+    (("--observation", *CAN), {"env_version": "1.4.1"}, "env_version 1.4.1"),
+    (("--observation", *CAN), {"env_kwargs": {"robots": ["Panda"], "control_freq": 10}},
+     "control_freq 10, can-task1 is recorded with 20"),
+    (("--observation", *CAN[1:], CAN[0]), {}, "can-task1 takes object robot0_eef_pos"),
+    (("--success-reward", "0.5"), {}, "success in files for can-task1 has a reward of 1"),
+])
+def test_with_a_preset_what_training_would_refuse_is_not_converted(
+        words: tuple[str, ...], change: dict[str, object], said: str, tmp_path: Path,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    path = publish(tmp_path / "low_dim.hdf5", "can")
+    with_env_args(lambda says: says.update(change))(path)
+    assert said in refused(capsys, path, tmp_path / "demos", "--preset", "cpu_can", *words)
+    assert not (tmp_path / "demos").exists()
 
 
 def test_parts_are_chosen_and_ordered_and_demos_too(tmp_path: Path) -> None:
@@ -268,13 +310,9 @@ def test_words_that_do_not_fit_are_refused(
 
 
 def test_a_full_disk_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, limits[1]))
-    try:
+    with files_up_to(20_000):
         with pytest.raises(OSError, match=r"File too large: '.*/all\.hdf5'"):
             write_robomimic(tmp_path / "all.hdf5", recordings())
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     assert not list(tmp_path.iterdir())
     with pytest.raises(DataError, match="no episodes"):
         write_robomimic(tmp_path / "all.hdf5", [])

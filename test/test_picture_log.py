@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from disk_support import files_up_to
 from robot_support import wait_until
 
 from poco_ros.core.errors import DataError
@@ -71,6 +72,21 @@ def test_a_torn_last_line_is_left_out_and_taken_away_when_work_goes_on(log: Pict
     assert read_cameras(log.folder) == ["front", "wrist", "side"], "old numbers stay"
     again.add("front", "a", NOW + 3, PICTURE, dict(reversed(JOINTS.items())))
     assert read_states(table)[NOW + 3] == JOINTS and len(read_states(table)) == 3
+
+
+def test_a_row_that_the_disk_has_no_room_for_leaves_nothing_of_itself(log: PictureLog) -> None:
+    table = log.folder / "front/a/states.csv"
+    for index in range(60):
+        log.add("front", "a", NOW + index, PICTURE, JOINTS)
+    whole = table.read_bytes()
+    with files_up_to(len(whole) + 10):  # more than a picture, and ends in the middle of a row
+        for index in (60, 61):
+            with pytest.raises(OSError, match=r"front/a/states\.csv"):
+                log.add("front", "a", NOW + index, PICTURE, JOINTS)
+        assert table.read_bytes() == whole
+    log.add("front", "a", NOW + 62, PICTURE, JOINTS)
+    assert list(read_states(table)) == [NOW + index for index in (*range(60), 62)]
+    assert len(load_pictures(log.folder, 32, states=True)) == 61
 
 
 @pytest.mark.parametrize("wanted, pictures, states", [(True, 2, 2), (False, 5, 0), (None, 5, 0)])

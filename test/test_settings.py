@@ -73,6 +73,17 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         load(Outer, tmp_path / "nowhere.yaml")
 
 
+def test_a_file_that_is_not_utf_8_is_refused(tmp_path: Path) -> None:
+    text = "steps: 4  # größer\nname: größer\n"
+    path = tmp_path / "settings.yaml"
+    path.write_bytes(text.encode("latin-1"))
+    with pytest.raises(ConfigError, match="not UTF-8") as caught:
+        load(Outer, path)
+    assert str(path) in str(caught.value) and "save it as UTF-8" in str(caught.value)
+    path.write_bytes(text.encode())
+    assert load(Outer, path) == Outer(steps=4, name="größer")
+
+
 def test_resolved_settings_read_back_unchanged(tmp_path: Path) -> None:
     config = Outer(steps=3, joints=("a", "b"), inner=Inner(table=0.0))
     assert load(Outer, write(tmp_path, to_yaml(config))) == config

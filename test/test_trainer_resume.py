@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import resource
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from disk_support import files_up_to
 from learning_support import random_episode, signature
 
 from poco_ros.core.episode import Episode
@@ -235,13 +235,9 @@ def test_failing_disk_leaves_the_old_checkpoint_whole(tmp_path: Path) -> None:
     subject.save(tmp_path)
     before = subject.agent.state()
     run(subject, EPISODES[:3])
-    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, limits[1]))
-    try:
+    with files_up_to(2000):
         with pytest.raises(OSError, match="File too large"):
             subject.save(tmp_path)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
     again = trainer()
     again.resume(tmp_path, EPISODES[:1])
     assert all(torch.equal(v, before[k]) for k, v in again.agent.state().items())

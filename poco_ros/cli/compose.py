@@ -55,8 +55,12 @@ def split(words: Sequence[str]) -> list[tuple[str, list[str]]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the nodes that the command line names; return the exit code."""
+    words = sys.argv[1:] if arguments is None else arguments
+    if {"-h", "--help"} & set(words):
+        print(__doc__)
+        return 0
     try:
-        nodes = split(sys.argv[1:] if arguments is None else arguments)
+        nodes = split(words)
     except ConfigError as error:
         print(f"error: {error}", file=sys.stderr, flush=True)
         return REFUSED

@@ -12,6 +12,7 @@ import numpy as np
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.observation import ObservationLayout
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.stored import is_robomimic, read_episodes
 
@@ -37,7 +38,8 @@ def add_convert(actions: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     hdf5 = parser.add_argument_group("from .hdf5")
     hdf5.add_argument("--observation", nargs="+", default=[], metavar="KEY", help="parts of the"
                       " observation, in order, such as object robot0_eef_pos robot0_eef_quat"
-                      " robot0_gripper_qpos [default: all vectors, by name]")
+                      " robot0_gripper_qpos [default: those of the preset's task, if it is one of"
+                      " robomimic's; else all vectors, by name]")
     hdf5.add_argument("--mask", default="", metavar="NAME", help="only the demos of this filter"
                       " key, such as train")
     hdf5.add_argument("--success-reward", type=float, default=None, metavar="REWARD",
@@ -102,8 +104,12 @@ def _read(args: argparse.Namespace, task: TaskConfig | None) -> Iterable[Episode
         raise DataError(f"{args.source}: recordings are written, not read; convert the episodes"
                         " that it was made from")
     if is_robomimic(args.source):
-        from poco_ros.data.robomimic import read_robomimic
+        from poco_ros.data.robomimic import read_env_args, read_robomimic
 
+        # A file that was written here of such episodes names the task itself, not robosuite's.
+        if task is not None and task.domain in ROBOMIMIC_TASKS and (
+                read_env_args(args.source).get("env_name") != task.name):
+            return _read_published(args, task)
         return read_robomimic(
             args.source, args.observation, args.mask, task.name if task is not None else "",
             1.0 if args.success_reward is None else args.success_reward)
@@ -111,6 +117,20 @@ def _read(args: argparse.Namespace, task: TaskConfig | None) -> Iterable[Episode
         raise DataError(f"--observation, --mask and --success-reward are for .hdf5, not for"
                         f" {args.source}")
     return read_episodes(args.source)
+
+
+def _read_published(args: argparse.Namespace, task: TaskConfig) -> list[Episode]:
+    """Return what training would read of a file; what it would misread is refused."""
+    from poco_ros.data.robomimic_sets import load_robomimic
+
+    names = ROBOMIMIC_TASKS[task.domain].layout.names
+    if args.observation and tuple(args.observation) != names:
+        raise DataError(f"--observation {' '.join(args.observation)}: {task.name} takes"
+                        f" {' '.join(names)}, in this order; leave the flag out")
+    if args.success_reward not in (None, 1.0):
+        raise DataError(f"--success-reward {args.success_reward:g}: success in files for"
+                        f" {task.name} has a reward of 1; leave the flag out")
+    return load_robomimic(args.source, task, args.mask)
 
 
 def _checked(episodes: Iterable[Episode], task: TaskConfig | None) -> Iterator[Episode]:

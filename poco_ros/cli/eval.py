@@ -41,7 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--seed", type=at_least(0), default=EVALUATION_SEED,
                         help="evaluation seed [default: 0, that of poco train and poco bench]")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1,
-                        help="worker processes")
+                        help="worker processes [default: one a processor]")
 
 
 def run(args: argparse.Namespace) -> int:

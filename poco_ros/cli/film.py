@@ -30,6 +30,7 @@ def film_of_pictures(runs: Mapping[str, Path], path: Path, episodes: int = EPISO
 
     Raises:
         DataError: there are no pictures of an episode.
+        OSError: the disk is full or not writable.
     """
     frames: list[np.ndarray] = []
     recordings = {name: RecordedPictures(folder / "pictures") for name, folder in runs.items()}

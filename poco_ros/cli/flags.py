@@ -17,6 +17,8 @@ from typing import Any
 from poco_ros.core.config import SettingInfo, info_of, settings_of
 from poco_ros.core.task import SIMULATED_DOMAINS
 
+BESIDE_PRESET = "the preset's, else "
+"""Before the default of a setting that a preset may give."""
 _MARK = "setting:"  # begins the destinations of these flags among an argparse namespace's names
 
 
@@ -29,6 +31,7 @@ def add_flags(
     exclude: Collection[str] = (),
     defaults: Mapping[str, str] | None = None,
     infos: Mapping[str, SettingInfo] | None = None,
+    label: str = "default: ",
 ) -> None:
     """Add one flag for every setting of ``cls``: ``flow_steps`` becomes ``--flow-steps``.
 
@@ -43,6 +46,7 @@ def add_flags(
         defaults: setting -> what is taken when it is not given, in words, where that is not the
             default of ``cls``.
         infos: setting -> what is told and taken, where that is not what ``cls`` says of it.
+        label: what stands before a default, such as :data:`BESIDE_PRESET`.
     """
     for name, (field, expected) in settings_of(cls).items():
         if name in exclude or dataclasses.is_dataclass(expected):
@@ -50,29 +54,60 @@ def add_flags(
         flag = (rename or {}).get(name, name).replace("_", "-")
         info = (infos or {}).get(name) or info_of(field)
         _add_flag(parser, flag, f"{_MARK}{section}.{name}" if section else f"{_MARK}{name}",
-                  expected, info, (defaults or {}).get(name) or _default_text(field))
+                  expected, info.describe(), info,
+                  _note(label, (defaults or {}).get(name) or default_text(field)))
 
 
 def add_variant_flags(parser: argparse.ArgumentParser | argparse._ArgumentGroup,
                       variants: Mapping[str, type], section: str) -> None:
-    """Add one flag for every setting of several classes, of which a run has one.
+    """Add one flag for every setting of several classes, of which a run with a preset has one.
 
-    A setting that not all of them have says whose it is. Defaults differ, so none is shown.
+    A setting that not all of them have says whose it is; what it means and its default are told
+    for each where they differ.
     """
     owners: dict[str, list[str]] = {}
     for variant, cls in variants.items():
         for name in settings_of(cls):
             owners.setdefault(name, []).append(variant)
     for name, whose in owners.items():
+        fields = {variant: settings_of(variants[variant])[name][0] for variant in whose}
         field, expected = settings_of(variants[whose[0]])[name]
+        meaning = _told({v: info_of(one).describe() for v, one in fields.items()})
+        default = _told({v: default_text(one) for v, one in fields.items()})
         note = "" if len(whose) == len(variants) else f" [{', '.join(whose)}]"
         _add_flag(parser, name.replace("_", "-"), f"{_MARK}{section}.{name}", expected,
-                  info_of(field), "", note)
+                  meaning, info_of(field), note + _note(BESIDE_PRESET, default))
+
+
+def _told(texts: Mapping[str, str]) -> str:
+    """Return the text of most, then the others with whose they are.
+
+    Where each has another, as of its name, it is that of the first.
+    """
+    whose: dict[str, list[str]] = {}
+    for variant, text in texts.items():
+        whose.setdefault(text, []).append(variant)
+    most = max(whose, key=lambda text: len(whose[text]))
+    if len(whose) == 1 or len(whose) == len(texts) > 2:
+        return most
+    others = [f"{', '.join(names)}: {text}" for text, names in whose.items() if text != most]
+    of_most = most if len(whose[most]) > 1 else f"{whose[most][0]}: {most}"
+    return "; ".join([of_most, *others])
 
 
 def domain_info(choices: Collection[str] = tuple(SIMULATED_DOMAINS)) -> SettingInfo:
     """Return what a flag tells of a domain where ``robot``, which only presets have, is none."""
     return SettingInfo("simulated domain", choices=tuple(choices))
+
+
+def assignments_help(cls: type, title: str) -> str:
+    """Return the table of settings that are given as ``name:=value``, with defaults."""
+    lines = [f"{title}:"]
+    for name, (field, _) in settings_of(cls).items():
+        text = default_text(field)
+        shown = f"{name}:={text.lower() if isinstance(field.default, bool) else text}"
+        lines.append(f"  {shown:<22} {info_of(field).describe()}")
+    return "\n".join(lines)
 
 
 def at_least(minimum: int) -> Callable[[str], Any]:
@@ -94,7 +129,11 @@ def given(args: argparse.Namespace) -> dict[str, Any]:
     return values
 
 
-def _default_text(field: dataclasses.Field[Any]) -> str:
+def _note(label: str, default: str) -> str:
+    return f" [{label}{default}]" if default else ""
+
+
+def default_text(field: dataclasses.Field[Any]) -> str:
     if field.default is not dataclasses.MISSING:
         default = field.default
     elif field.default_factory is not dataclasses.MISSING:
@@ -109,10 +148,9 @@ def _default_text(field: dataclasses.Field[Any]) -> str:
 
 
 def _add_flag(parser: argparse.ArgumentParser | argparse._ArgumentGroup, flag: str,
-              destination: str, expected: Any, info: SettingInfo, default: str,
-              note: str = "") -> None:
-    told = f" [default: {default}]" if default else note
-    described = (info.describe() + told).replace("%", "%%")
+              destination: str, expected: Any, meaning: str, info: SettingInfo,
+              note: str) -> None:
+    described = (meaning + note).replace("%", "%%")
     common: dict[str, Any] = {"dest": destination, "default": argparse.SUPPRESS,
                               "help": described}
     expected, optional = _without_none(expected)

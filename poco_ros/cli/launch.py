@@ -18,7 +18,7 @@ from poco_ros.bringup import (
     processes_of,
     split_assignments,
 )
-from poco_ros.core.config import info_of, settings_of
+from poco_ros.cli.flags import assignments_help
 from poco_ros.core.errors import ConfigError
 from poco_ros.processes import GRAPH_STOP_PATIENCE, kept_environment, settle, tether
 
@@ -36,21 +36,12 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         one = graphs.add_parser(
             name, help=graph.doc, description=f"{name}: {graph.doc}.",
             formatter_class=argparse.RawDescriptionHelpFormatter,
-            epilog=argument_help(graph.arguments))
+            epilog=assignments_help(graph.arguments, "arguments of the graph"))
         one.add_argument("assignments", nargs="*", metavar="name:=value",
                          help="arguments of the graph, as `ros2 launch` takes them")
         one.add_argument("--manager", choices=MANAGERS, default="auto",
                          help="what keeps the processes; auto: launch_ros where it and an"
                          " installed poco_ros are found, else poco's own")
-
-
-def argument_help(cls: type) -> str:
-    """Return the table of a graph's arguments, with defaults."""
-    lines = ["arguments of the graph:"]
-    for name, (field, _) in settings_of(cls).items():
-        shown = str(field.default).lower() if isinstance(field.default, bool) else field.default
-        lines.append(f"  {f'{name}:={shown}':<22} {info_of(field).describe()}")
-    return "\n".join(lines)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import pkgutil
 import sys
 from pathlib import Path
 
+from poco_ros.cli.flags import assignments_help
 from poco_ros.core.threads import one_thread
 from poco_ros.processes import settle
 
@@ -23,6 +25,17 @@ NODES = {
     "compose": "poco_ros.cli.compose",
 }
 """Name -> module with a ``main()`` that returns the exit code. ``setup.py`` lists the names."""
+SETTINGS = {
+    "sim_bridge": "sim_bridge.node:SimBridgeSettings",
+    "rollout": "poco_ros.nodes.rollout.node:RolloutSettings",
+    "policy_server": "poco_ros.nodes.policy_server:PolicyServerSettings",
+    "learner": "poco_ros.nodes.learner:LearnerSettings",
+    "recorder": "poco_ros.nodes.recorder:RecorderSettings",
+    "arm_controller": "poco_ros.nodes.arm_controller.settings:ArmControllerSettings",
+    "camera_encoder": "poco_ros.nodes.camera_encoder:CameraEncoderSettings",
+    "keypad_reward": "poco_ros.nodes.keypad_reward:KeypadRewardSettings",
+}
+"""Name -> the settings that are its parameters; the others parse their words themselves."""
 INTERRUPTED = 130
 
 
@@ -31,7 +44,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "node", help="start one node of the graph",
         description="Start one node, as `ros2 run poco_ros NAME` does.",
-        epilog="Example: poco node policy_server preset:=cpu_cube_single --ros-args -r __ns:=/arm")
+        epilog="poco node NAME --help lists its parameters. Example: poco node policy_server"
+        " preset:=cpu_cube_single --ros-args -r __ns:=/arm")
     parser.add_argument("name", choices=sorted(NODES), help="which node")
     parser.add_argument(
         "words", nargs=argparse.REMAINDER, metavar="name:=value ... [--ros-args ...]",
@@ -51,6 +65,12 @@ def main() -> int:
 
 def start(name: str) -> int:
     """Run a node with the arguments in ``sys.argv``; return its exit code."""
+    words = sys.argv[1:]
+    ours = words[:words.index("--ros-args")] if "--ros-args" in words else words
+    if name in SETTINGS and {"-h", "--help"} & set(ours):
+        print(assignments_help(pkgutil.resolve_name(SETTINGS[name]), f"parameters of {name}"))
+        print("\nA preset's section graph has other defaults for some of them.")
+        return 0
     settle()
     one_thread()
     try:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
+from collections.abc import Callable
 from pathlib import Path
 
 from poco_ros.core.errors import DataError
+from poco_ros.core.files import replacing
 from poco_ros.core.tables import read_rows
 from poco_ros.run_folder import EVALUATION_SEED, RunFolder
 
@@ -34,11 +36,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
-    """Draw the success curves of ``folders`` into the picture ``out``.
+def drawn(draw: Callable[[], Path]) -> str:
+    """Return the path of what ``draw`` drew, or why there is none: that costs no result."""
+    try:
+        return str(draw())
+    except (OSError, DataError) as error:
+        return f"none ({error})"
+
+
+def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> Path:
+    """Draw the success curves of ``folders`` into the picture ``out``; return its path.
 
     Raises:
         DataError: a folder holds neither evaluations nor metrics.
+        OSError: the disk is full or not writable; a picture that was there stays.
     """
     import matplotlib
 
@@ -80,6 +91,7 @@ def draw_curves(folders: list[RunFolder], out: Path, title: str = "") -> None:
     panels[1].legend(loc="lower right", fontsize=8)
     if title:
         figure.suptitle(title)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=130)
+    with replacing(out) as temporary:
+        figure.savefig(temporary, dpi=130, format=out.suffix[1:] or "png")
     plt.close(figure)
+    return out

@@ -14,7 +14,7 @@ from poco_ros.cli.display import Display
 from poco_ros.cli.film import film_of_pictures
 from poco_ros.cli.flags import add_flags, given
 from poco_ros.cli.graph_run import run_until_done
-from poco_ros.cli.plot import draw_curves
+from poco_ros.cli.plot import draw_curves, drawn
 from poco_ros.cli.sim import standing
 from poco_ros.core.config import from_dict, load, setting
 from poco_ros.core.episode_store import EpisodeStore
@@ -101,11 +101,9 @@ class Rehearsal:
         self._learn(encoder)
         say("[4/5] both policies at work, learning switched off")
         rates = {name: self._try(name, encoder) for name in (CLONED, FINETUNED)}
-        curve, video = folder / "curve.png", folder / "rollout.mp4"
-        draw_curves([self._learned], curve, f"{self._preset.task.name} in the emulated cell, from"
-                    f" pictures, seed {self._seed}")
-        self._film(video)
-        say(f"[5/5] learning curve {curve}, video {video}")
+        title = f"{self._preset.task.name} in the emulated cell, from pictures, seed {self._seed}"
+        curve = drawn(lambda: draw_curves([self._learned], folder / "curve.png", title))
+        say(f"[5/5] learning curve {curve}, video {drawn(self._film)}")
         say(f"RESULT cloned={rates[CLONED]:.2f} finetuned={rates[FINETUNED]:.2f}"
             f" episodes={amounts.evaluations} minutes={(time.monotonic() - begun) / 60:.1f}")
         return 0
@@ -219,7 +217,9 @@ class Rehearsal:
                        Path(str(arguments["run_dir"])) / "graph.log", show, self._console.print,
                        lambda: len(EpisodeStore(folder)) >= wanted)
 
-    def _film(self, path: Path) -> None:
+    def _film(self) -> Path:
         """Write a video of both policies at work, from the pictures of a camera."""
+        path = self._folder / "rollout.mp4"
         film_of_pictures({name: self._folder / f"evaluation_{name}" for name in
                           (CLONED, FINETUNED)}, path)
+        return path

@@ -14,7 +14,7 @@ from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
 from poco_ros.cli.flags import at_least
 from poco_ros.cli.graph_run import run_until_done
-from poco_ros.cli.plot import draw_curves
+from poco_ros.cli.plot import draw_curves, drawn
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import evaluation_seed
 from poco_ros.data.demonstrations import load_demonstrations
@@ -80,10 +80,11 @@ def run(args: argparse.Namespace) -> int:
                              console)
 
     curve = folder.path / "curve.png"
-    draw_curves([folder], curve, f"{preset.task.name}: POCO over ROS 2, seed {args.seed}")
-    say(f"[4/5] learning curve: {curve}")
+    title = f"{preset.task.name}: POCO over ROS 2, seed {args.seed}"
+    say(f"[4/5] learning curve: {drawn(lambda: draw_curves([folder], curve, title))}")
     if not args.no_video:
-        say(f"[5/5] video, before and after: {draw_video(folder, preset, console)}")
+        video = drawn(lambda: draw_video(folder, preset, console))
+        say(f"[5/5] video, before and after: {video}")
     minutes = (time.monotonic() - begun) / 60.0
     say(f"RESULT cloned={rates[CLONED]:.2f} finetuned={rates[FINETUNED]:.2f}"
         f" episodes={preset.train.eval_episodes} minutes={minutes:.1f}")

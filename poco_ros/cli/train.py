@@ -12,7 +12,14 @@ from rich.console import Console
 
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
-from poco_ros.cli.flags import add_flags, add_variant_flags, at_least, domain_info, given
+from poco_ros.cli.flags import (
+    BESIDE_PRESET,
+    add_flags,
+    add_variant_flags,
+    at_least,
+    domain_info,
+    given,
+)
 from poco_ros.core.config import merge
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import episode_id, episode_seed
@@ -34,8 +41,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser = subparsers.add_parser(
         "train", help="train a policy headless: offline on demonstrations, then online",
         description="Clone demonstrations (offline), then let the policy improve itself in the"
-        " environment (online). A preset gives all settings, flags override it. Ctrl-C saves; the"
-        " same command with --resume goes on exactly where it stopped.",
+        " environment (online). A preset gives all settings, flags override it. Ctrl-C saves; poco"
+        " train --resume --run-dir FOLDER goes on exactly where it stopped.",
         epilog="examples:  poco train --preset cpu_cube_single --seed 1    |    "
         "poco train --preset paper_scene --stage offline --run-dir runs/scene, then the same with"
         " --stage online --resume")
@@ -53,13 +60,13 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
     parser.add_argument("--seed", type=at_least(0), default=None,
                         help="seed of the run [default: 0; with --resume the run's own]")
     parser.add_argument("--workers", type=at_least(1), default=os.cpu_count() or 1,
-                        help="worker processes for evaluations")
+                        help="worker processes for evaluations [default: one a processor]")
     add_flags(parser.add_argument_group("task"), TaskConfig, "task", rename={"domain": "task"},
-              exclude=("title", "features"), infos={"domain": domain_info()})
+              exclude=("title", "features"), infos={"domain": domain_info()}, label=BESIDE_PRESET)
     add_variant_flags(parser.add_argument_group(
         "agent", f"--algorithm is one of {', '.join(ALGORITHMS)}; behind a setting stands whose it"
         " is"), ALGORITHMS, "agent")
-    add_flags(parser.add_argument_group("schedule"), TrainConfig, "train")
+    add_flags(parser.add_argument_group("schedule"), TrainConfig, "train", label=BESIDE_PRESET)
 
 
 def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
@@ -71,8 +78,9 @@ def resolve(args: argparse.Namespace) -> tuple[Preset, Path, int]:
     overrides: dict[str, Any] = given(args)
     if args.resume:
         if args.run_dir is None or not RunFolder(args.run_dir).config.exists():
-            raise ConfigError(f"--resume: {args.run_dir or '--run-dir'} holds no run; name the"
-                              " folder of the run to go on with")
+            raise ConfigError(f"--resume: {args.run_dir} holds no run; name the folder of the run"
+                              " to go on with" if args.run_dir else
+                              "--resume needs --run-dir, the folder of the run to go on with")
         folder = RunFolder(args.run_dir)
         source: str | Path = args.preset or folder.config
         seed = folder.seed() if args.seed is None else args.seed

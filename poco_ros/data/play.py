@@ -19,7 +19,7 @@ from poco_ros.data.config import PlayConfig
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.oracles import make_oracles
 from poco_ros.data.seeded import PLAY, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, only_maker, settings_path
+from poco_ros.data.shards import Shards, claim, make_missing, make_once, settings_path
 from sim_bridge.ogbench_models import Repeatable, make_collection
 from sim_bridge.processes import Handler
 
@@ -56,18 +56,25 @@ def generate_ogbench(settings: PlayConfig, out: str | Path, workers: int = 0,
     out = Path(out)
     if out.suffix != ".npz":
         raise DataError(f"{out}: the name of a data set must end in .npz")
-    with only_maker(out):
-        return _generate(settings, out, workers, show_progress)
+    make_once(out, lambda: _is_made(settings, out),
+              lambda: _make(settings, out, workers, show_progress))
+    return out
 
 
-def _generate(settings: PlayConfig, out: Path, workers: int, show_progress: bool) -> Path:
-    text = config.to_yaml(settings)
-    parts, validation = Shards(out.with_suffix(".parts")), validation_path(out)
-    claim(text, parts, out, validation)
-    whole = out.exists() and validation.exists()
-    if whole and not parts.folder.exists():  # pieces go last, when all has been checked
-        return out
-    if not whole:
+def _parts(out: Path) -> Shards:
+    return Shards(out.with_suffix(".parts"))
+
+
+def _is_made(settings: PlayConfig, out: Path) -> bool:
+    parts, validation = _parts(out), validation_path(out)
+    claim(config.to_yaml(settings), parts, out, validation)
+    # Pieces go last, when all has been checked.
+    return out.exists() and validation.exists() and not parts.folder.exists()
+
+
+def _make(settings: PlayConfig, out: Path, workers: int, show_progress: bool) -> None:
+    text, parts, validation = config.to_yaml(settings), _parts(out), validation_path(out)
+    if not (out.exists() and validation.exists()):
         total = settings.num_trajs + validation_trajectories(settings.num_trajs)
         arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
         make_missing(parts, text, total, f"{__name__}:trajectory_handler", arguments,
@@ -78,7 +85,6 @@ def _generate(settings: PlayConfig, out: Path, workers: int, show_progress: bool
     for path in (validation, out):
         read_play_data(path, settings.domain)
     parts.remove()
-    return out
 
 
 def trajectory_handler(settings: dict[str, object], folder: str) -> Handler:

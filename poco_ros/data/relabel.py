@@ -10,6 +10,7 @@ becomes an episode of one step, as in OGBench where its mask is 0 as well. No tr
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import pairwise
@@ -132,5 +133,4 @@ def relabelled(data: PlayData, goal: Goal, task: TaskConfig,
 
 def _words(source: str) -> str:
     """Return the file's name as the beginning of an episode id."""
-    stem = "".join(c if c.isalnum() or c in "-_." else "-" for c in Path(source).stem)
-    return f"play-{stem}"[:100]
+    return re.sub(r"[^A-Za-z0-9_.-]", "-", f"play-{Path(source).stem}")[:100]

@@ -27,7 +27,7 @@ from poco_ros.data.directed.robomimic.operators import OPERATORS
 from poco_ros.data.robomimic import Demo, write_robomimic
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.data.seeded import ROBOMIMIC, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, only_maker, settings_path
+from poco_ros.data.shards import Shards, claim, make_missing, make_once, settings_path
 from sim_bridge.processes import Handler
 from sim_bridge.robosuite_env import ENVIRONMENTS, RobosuiteEnvironment
 
@@ -52,16 +52,23 @@ def generate_robomimic(settings: RobomimicConfig, out: str | Path, workers: int 
     out = Path(out)
     if out.suffix != ".hdf5":
         raise DataError(f"{out}: the name of a robomimic file must end in .hdf5")
-    with only_maker(out):
-        return _generate(settings, out, workers, show_progress)
+    make_once(out, lambda: _is_made(settings, out),
+              lambda: _make(settings, out, workers, show_progress))
+    return out
 
 
-def _generate(settings: RobomimicConfig, out: Path, workers: int, show_progress: bool) -> Path:
-    text = config.to_yaml(settings)
-    parts = Shards(out.with_suffix(".parts"))
-    claim(text, parts, out)
-    if out.exists() and not parts.folder.exists():  # pieces go last, when all has been checked
-        return out
+def _parts(out: Path) -> Shards:
+    return Shards(out.with_suffix(".parts"))
+
+
+def _is_made(settings: RobomimicConfig, out: Path) -> bool:
+    parts = _parts(out)
+    claim(config.to_yaml(settings), parts, out)
+    return out.exists() and not parts.folder.exists()  # pieces go last, when all has been checked
+
+
+def _make(settings: RobomimicConfig, out: Path, workers: int, show_progress: bool) -> None:
+    text, parts = config.to_yaml(settings), _parts(out)
     if not out.exists():
         arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
         make_missing(parts, text, settings.num_trajs, f"{__name__}:demonstration_handler",
@@ -72,7 +79,6 @@ def _generate(settings: RobomimicConfig, out: Path, workers: int, show_progress:
                         env_args)
     load_robomimic(out, TaskConfig(domain=settings.task))
     parts.remove()
-    return out
 
 
 def demonstration_handler(settings: dict[str, object], folder: str) -> Handler:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -76,6 +76,18 @@ def only_maker(path: Path) -> Iterator[None]:
     with open(lock, "wb") as stream:
         fcntl.flock(stream, fcntl.LOCK_EX)  # the kernel frees it, however the process ends
         yield
+
+
+def make_once(path: Path, is_made: Callable[[], bool], make: Callable[[], None]) -> None:
+    """Make what ``path`` names, unless it is made: one process does, the others wait for it.
+
+    What is made is not locked, so it may lie where nothing can be written.
+    """
+    if is_made():
+        return
+    with only_maker(path):
+        if not is_made():
+            make()
 
 
 def settings_path(out: Path) -> Path:

@@ -12,6 +12,7 @@ at most. Pictures taken between two episodes are in the folder ``between``.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import threading
@@ -104,10 +105,18 @@ class PictureLog:
 
 
 def _append(path: Path, line: str) -> None:
-    """Append a line in one system call, so that a kill leaves all of it or nothing."""
+    """Append a line: a kill, in one system call, and a full disk leave all of it or nothing."""
+    content = f"{line}\n".encode()
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
     try:
-        os.write(descriptor, f"{line}\n".encode())
+        size = os.fstat(descriptor).st_size
+        try:
+            if os.write(descriptor, content) < len(content):  # a full disk may take a part
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        except OSError as error:
+            os.ftruncate(descriptor, size)
+            error.filename = str(path)
+            raise
     finally:
         os.close(descriptor)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import itertools
 import logging
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,13 +94,12 @@ def load_pictures(path: str | Path, size: int, states: bool | None = None) -> Pi
         raise DataError(f"{path}: no picture or video in it ({', '.join(_PICTURES + _VIDEOS)})")
     pictures: list[np.ndarray] = []
     groups: list[int] = []
-    numbers = itertools.count()
-    for _, members in itertools.groupby(files, key=_group_key):
-        group = next(numbers)
-        for file in members:
-            for picture in _read(file):
-                pictures.append(prepare(picture, size))
-                groups.append(group)
+    numbers: dict[Path, int] = {}
+    for file in files:
+        group = numbers.setdefault(_group_key(file), len(numbers))
+        for picture in _read(file):
+            pictures.append(prepare(picture, size))
+            groups.append(group)
     return PictureSet(np.stack(pictures), np.zeros(len(pictures), np.int64),
                       np.array(groups, np.int64))
 
@@ -131,17 +131,29 @@ def _load_npz(path: Path, size: int) -> PictureSet:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, ValueError, EOFError, AttributeError, TypeError, KeyError,
+            zipfile.BadZipFile, zlib.error) as error:
         raise DataError(f"{path}: not a whole .npz file ({error})") from error
     if "pictures" not in arrays:
         raise DataError(f"{path}: has {sorted(arrays)}, and no 'pictures'")
-    scaled = np.stack([prepare(picture, size) for picture in arrays["pictures"]])
-    count = len(scaled)
-    states = arrays.get("states")
-    return PictureSet(
-        scaled, np.asarray(arrays.get("cameras", np.zeros(count)), np.int64),
-        np.asarray(arrays.get("episodes", _blocks(count)), np.int64),
-        None if states is None else np.asarray(states, np.float32))
+    found = arrays["pictures"]
+    if found.ndim != 4 or found.shape[3] != 3 or found.dtype != np.uint8 or not found.size:
+        raise DataError(f"{path}: pictures have shape {found.shape} and type {found.dtype},"
+                        " expected (N, H, W, 3) uint8, N >= 1")
+    for name, kind in (("cameras", np.int64), ("episodes", np.int64), ("states", np.float32)):
+        try:
+            if name in arrays:
+                arrays[name] = np.atleast_1d(arrays[name]).astype(kind)
+        except (ValueError, TypeError) as error:
+            raise DataError(f"{path}: {name} are no numbers ({error}); write a number, or for"
+                            " states a row of numbers, for each picture") from error
+    count = len(found)
+    try:
+        return PictureSet(np.stack([prepare(picture, size) for picture in found]),
+                          arrays.get("cameras", np.zeros(count, np.int64)),
+                          arrays.get("episodes", _blocks(count)), arrays.get("states"))
+    except DataError as error:
+        raise DataError(f"{path}: {error}") from error
 
 
 def _load_log(path: Path, size: int, wants_states: bool | None) -> PictureSet:

@@ -21,7 +21,7 @@ from poco_ros.data.config import DemonstrationConfig
 from poco_ros.data.directed.contract import Demonstrator
 from poco_ros.data.progress import progress_bar
 from poco_ros.data.seeded import DIRECTED, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import SETTINGS, check_settings, only_maker
+from poco_ros.data.shards import SETTINGS, check_settings, make_once
 from sim_bridge.factory import make_environment
 from sim_bridge.processes import Handler, ProcessPool
 from sim_bridge.simulated import SimulatedEnvironment
@@ -44,22 +44,27 @@ def generate_directed(settings: DemonstrationConfig, folder: Path, task: TaskCon
         DataError: there are demonstrations with other settings in the folder, or one of its files
             is broken.
     """
-    with only_maker(folder):
-        known, text = folder / SETTINGS, settings_text(settings, task)
-        if known.exists():
-            check_settings(known, text, f"delete {folder}")
-        elif any(folder.glob("*.safetensors")):
-            raise DataError(f"{folder}: holds episodes that were not made here; choose another"
-                            " folder")
-        store = EpisodeStore(folder)
-        missing = range(len(store), settings.episodes)
-        if missing:
-            _add(store, missing, settings, task, workers, show_progress)
+    make_once(folder, lambda: _is_made(settings, folder, task),
+              lambda: _make(settings, folder, task, workers, show_progress))
+    store = EpisodeStore(folder)
     return [store[number] for number in range(settings.episodes)]
 
 
-def _add(store: EpisodeStore, missing: range, settings: DemonstrationConfig, task: TaskConfig,
-         workers: int, show_progress: bool) -> None:
+def _is_made(settings: DemonstrationConfig, folder: Path, task: TaskConfig) -> bool:
+    known = folder / SETTINGS
+    there = sum(1 for _ in folder.glob("*.safetensors"))  # first: they follow their settings
+    if known.exists():
+        check_settings(known, settings_text(settings, task), f"delete {folder}")
+    elif there:
+        raise DataError(f"{folder}: holds episodes that were not made here; choose another"
+                        " folder")
+    return there >= settings.episodes
+
+
+def _make(settings: DemonstrationConfig, folder: Path, task: TaskConfig, workers: int,
+          show_progress: bool) -> None:
+    store = EpisodeStore(folder)
+    missing = range(len(store), settings.episodes)
     arguments = {"settings": config.to_dict(settings), "task": config.to_dict(task)}
     workers = min(workers or len(os.sched_getaffinity(0)), len(missing))
     with progress_bar(f"demonstrations, {task.name}", missing.stop, missing.start,
