@@ -38,6 +38,7 @@ SYSTEM_ROS := $(if $(filter-out $(CURDIR)/%,$(subst :, ,$(AMENT_PREFIX_PATH))),$
 help:
 	@echo "make sim              a cloned policy improves itself over ROS 2 (TASK=$(TASK) SEED=$(SEED))"
 	@echo "make cell             the same with the robot's own nodes, in the emulated cell (SEED=$(SEED))"
+	@echo "make setup            the environment .venv alone, which the others make as well"
 	@echo "make test             the tests"
 	@echo "make check            ruff and mypy"
 	@echo "make bench            the benchmarks, as lines RESULT name=value"

@@ -53,7 +53,8 @@ class RobotArguments:
     cell: str = setting("cell/pick_cube.yaml", "settings of the emulated cell")
     namespace: str = setting("", "namespace of all nodes; empty: none")
     run_dir: str = setting("", "folder of the run; empty: runs/<task>-<date>-<time>")
-    record: bool = setting(False, "record the graph's topics into <run_dir>/bag with ros2 bag")
+    record: bool = setting(False, "record the graph's topics but raw pictures and weights into"
+                           " <run_dir>/bag-<date>-<time> with ros2 bag")
     log_level: str = setting("info", "least severe log message that nodes print",
                              choices=("debug", "info", "warn", "error", "fatal"))
 

@@ -39,7 +39,8 @@ class SimSceneArguments:
     run_dir: str = setting(
         "", "folder of the run, continued when it exists; empty: runs/<task>-<date>-<time>")
     namespace: str = setting("", "namespace of all nodes; empty: none")
-    record: bool = setting(False, "record the graph's topics into <run_dir>/bag with ros2 bag")
+    record: bool = setting(False, "record the graph's topics but raw pictures and weights into"
+                           " <run_dir>/bag-<date>-<time> with ros2 bag")
     use_sim_time: bool = setting(False, "nodes take their time from /clock")
     log_level: str = setting("info", "least severe log message that nodes print",
                              choices=("debug", "info", "warn", "error", "fatal"))

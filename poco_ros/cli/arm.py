@@ -32,7 +32,7 @@ Ask arm_controller, wherever it runs in this ROS domain; off and reset do withou
 done, 1: it says no and why, 2: it is not there.
 
 None of this is an emergency stop: keep a hand on the arm's own one. To find the node alone takes
-up to three seconds; the keypad's stop key takes some milliseconds.
+up to five seconds; the keypad's stop key takes some milliseconds.
 """
 _POWER = """\
 Support the arm first: without power nothing holds it. arm_controller must not run. You are asked

@@ -30,7 +30,7 @@ class PiperConfig:
     bitrate: int = setting(1_000_000, "bit rate of the bus; the Piper's is fixed", unit="1/s",
                            minimum=10_000)
     bus_options: dict[str, Any] = setting(
-        dict, "further options of the interface, such as {sleep_after_open: 0.05} for slcan")
+        dict, "further options of the interface, such as {sleep_after_open: 0.5} for slcan")
     speed_percent: int = setting(60, "speed that the arm's own controller allows", unit="%",
                                  minimum=1, maximum=100)
     gripper_torque: float = setting(1.0, "torque of the gripper", unit="N m", minimum=0.0,
