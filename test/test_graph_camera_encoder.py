@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import pytest
 import yaml
-from cell_support import ask, quick_config, running
+from cell_support import ask, quick_config, running, wait_until
 from graph_support import Graph, NodeProcess, Onlooker, ros
 from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
@@ -25,6 +25,7 @@ from poco_ros.cell.cell import Cell
 from poco_ros.robot.picture_log import BETWEEN, read_states
 from poco_ros.robot.picture_set import load_pictures
 from poco_ros.ros import convert, names
+from poco_ros.ros.diagnostics import PATIENCE
 from poco_ros.ros.node import REFUSED
 
 pytestmark = pytest.mark.graph
@@ -281,3 +282,15 @@ def test_cameras_that_are_not_those_of_the_task_are_refused(cell: Cell, graph: G
     assert "simulated task cube-single-task1, which needs no cameras" in said
     said = refused(graph, config=cameras, weights=graph.folder / "none.safetensors")
     assert "none.safetensors: no such file of encoder weights" in said
+
+
+def test_a_camera_that_never_showed_anything_is_not_there_at_the_end(cell: Cell, graph: Graph
+                                                                      ) -> None:
+    values = vision(cell)
+    values["cameras"][0]["source"] = "/dev/video77"
+    path = write(graph.folder / "absent.yaml", values)
+    node = NodeProcess(NODE, {"config": path}, graph.folder / "absent.log")
+    wait_until(lambda: "camera front is closed" in node.output(), "it is missed")
+    time.sleep(PATIENCE + 0.2)  # a wait that is worth a word when it is over
+    assert node.interrupt() == 0
+    assert "front is there" not in node.output(), node.output()

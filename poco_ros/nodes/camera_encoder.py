@@ -117,7 +117,7 @@ class CameraEncoder(HardwareNode):
         """Release the cameras."""
         for camera in self.cameras:
             camera.stop()
-            self.health.got(first_picture(camera.name))
+            self.health.give_up(first_picture(camera.name))
 
     def close(self) -> None:
         """Release the cameras, and keep the last pictures."""
