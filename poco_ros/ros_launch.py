@@ -23,7 +23,7 @@ from launch.actions import (
 )
 from launch.event_handlers import OnProcessExit, OnShutdown
 from launch.events import Shutdown, matches_action
-from launch.events.process import ProcessExited, SignalProcess
+from launch.events.process import ProcessExited, ShutdownProcess, SignalProcess
 from launch.launch_description_sources import PythonLaunchDescriptionSource
 from launch.substitutions import LaunchConfiguration
 from launch_ros.actions import Node
@@ -107,6 +107,9 @@ def _process_actions(nodes: Sequence[NodeSpec]) -> list[Any]:
                 reason=f"{spec.process or spec.name} refused its settings"))
         if event.returncode == 0 and spec.ends_graph:
             return EmitEvent(event=Shutdown(reason=f"{spec.name} has finished the run"))
+        if event.returncode == 0:
+            # launch starts again whatever ends; in its pause before that, this lets it go.
+            return EmitEvent(event=ShutdownProcess(process_matcher=matches_action(node)))
         return None
 
     return [*_stopped_once(node),

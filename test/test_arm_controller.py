@@ -46,10 +46,21 @@ class Cell:
         self.arm.open()
         self.observations: list[ArmState] = []
         self.executed: list[Executed] = []
-        self.controller = ArmController(self.arm, config, TASK,
-                                        on_observation=self.observations.append,
+        self.stall = 0.0
+        """For so long the next tick is kept waiting [s]."""
+        self.commanded: list[tuple[int, np.ndarray]] = []
+        """At each observation of an arm with a pose: ticks so far, joints commanded last [rad]."""
+        self.controller = ArmController(self.arm, config, TASK, on_observation=self.observe,
                                         on_executed=self.executed.append)
         self.controller.start()
+
+    def observe(self, state: ArmState) -> None:
+        """Take an observation (ticker's thread)."""
+        self.observations.append(state)
+        if (pose := self.controller.filter.pose) is not None:
+            self.commanded.append((self.controller.ticker.ticks, pose.positions))
+        stall, self.stall = self.stall, 0.0
+        time.sleep(stall)
 
     def chunk(self, number: int, action: list[float], horizon: int = 5, task: str = TASK,
               stamp: int | None = None) -> ActionChunk:
@@ -335,6 +346,29 @@ def test_a_silent_bus_is_noticed_within_three_ticks(cell: Cell) -> None:
     assert cell.controller.mode is Mode.ACTIVE
 
 
+@pytest.mark.parametrize("cell", [{"arm": {"silence_timeout": 0.12}}], indirect=True)
+def test_an_arm_that_was_taken_while_the_bus_was_silent_is_left_alone(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.emulator.ask(silent=True)
+    assert cell.controller.wait_for(Mode.HOLDING, timeout=3)
+    wait_until(lambda: cell.arm.diagnostics["reconnections"] != "0")
+    before = cell.emulator.ask(silent=False, mode=2, drop=[0x2A1, 0x2A8], joints=LED, targets=LED,
+                               opening=55_000.0)
+    ticks = cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + RATE)
+    assert cell.emulator.ask()["received"] == before["received"], "nobody knows who has the arm"
+    cell.emulator.ask(drop=[])
+    wait_until(lambda: [fault.code for fault in cell.arm.read().faults] == ["teaching"])
+    ticks = cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks > ticks + 4)
+    assert cell.emulator.ask()["received"] == before["received"], "a person has it"
+    cell.emulator.ask(mode=0)
+    wait_until(lambda: cell.emulator.ask()["commands"] > before["commands"] + 3)
+    after = cell.emulator.ask()
+    np.testing.assert_allclose(after["targets"], LED, atol=2)
+    assert after["opening_target"] == 55_000, "the fingers stay as they were led"
+
+
 def test_a_stop_latches_and_is_published(cell: Cell) -> None:
     cell.controller.activate()
     cell.controller.begin_episode("ep")
@@ -373,6 +407,24 @@ def test_a_stop_is_still_latched_in_the_next_process(cell: Cell) -> None:
     following.release()
     following.activate()
     assert following.mode is Mode.ACTIVE
+    following.close()
+    arm.close()
+
+
+def test_a_stop_that_waits_for_the_bus_is_not_told_to_be_released(cell: Cell) -> None:
+    cell.controller.stop("key *")
+    cell.controller.close()
+    cell.arm.close()
+    arm = Piper(cell.arm.config)
+    following = ArmController(arm, cell.controller.config)
+    with pytest.raises(ArmError, match=r"stays latched \(key \*\).*poco arm configure"):
+        following.release()
+    arm.open()
+    following.start()
+    assert following.mode is Mode.STOPPED and following.reason == "key *"
+    following.release()
+    following.release()
+    assert following.mode is Mode.INACTIVE and not arm.stopped
     following.close()
     arm.close()
 
@@ -445,6 +497,22 @@ def test_homing_ramps_from_where_the_arm_is(cell: Cell) -> None:
     assert np.abs(cell.arm.read().positions - HOME).max() < 0.05
     assert np.abs(np.diff(path, axis=0)).max() < 0.35, "no jump"
     assert abs(path[0][0] - np.deg2rad(12.0)) < 0.1
+
+
+@pytest.mark.parametrize("cell", [{"homing": {"velocity": 0.3}}], indirect=True)
+def test_homing_that_was_kept_waiting_does_not_hurry(cell: Cell) -> None:
+    away = [12_000.0, 68_755.0, -57_296.0, 0.0, 51_566.0, 0.0]
+    cell.emulator.ask(joints=away, targets=away)
+    wait_until(lambda: abs(cell.arm.read().positions[0] - np.deg2rad(12.0)) < 1e-3)
+    cell.controller.activate()
+    cell.controller.home()
+    wait_until(lambda: bool(cell.commanded) and cell.commanded[-1][1][0] < np.deg2rad(7.0))
+    cell.stall = 0.4
+    assert cell.controller.wait_for(Mode.ACTIVE, timeout=5)
+    assert cell.controller.ticker.missed >= 10
+    for (before, start), (after, end) in zip(cell.commanded, cell.commanded[1:], strict=False):
+        step = np.abs(end - start).max() / max(after - before, 1)
+        assert step <= 0.3 / RATE + 1e-9, f"{step * RATE:.2f} rad/s after {after} ticks"
 
 
 @pytest.mark.parametrize("cell", [{"homing": {"velocity": 1.5, "patience": 0.2},

@@ -27,21 +27,30 @@ def joint_frames(number: int) -> list[tuple[int, bytes]]:
     return [(0x2A5 + part, struct.pack(">ii", number, number)) for part in range(3)]
 
 
-def with_gripper() -> PiperFeedback:
-    feedback = PiperFeedback(snapshot_spread=0.004)
-    feedback.feed(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0), 0.0, 0, 0)
+OTHERS = [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)), (0x2A1, bytes([1, *[0] * 7])),
+          *((0x261 + motor, bytes([0] * 5 + [0x40, 0, 0])) for motor in range(6))]
+"""Frames that are not of the joints: an arm under control, with power."""
+
+
+def awaiting(*missing: int) -> PiperFeedback:
+    """Return one that has heard the joints once, and all the rest but some frames."""
+    feedback = PiperFeedback(snapshot_spread=0.004, report_timeout=0.5)
+    for identifier, data in (*joint_frames(0), *OTHERS):
+        if identifier not in missing:
+            feedback.feed(identifier, data, -1e-3, -MILLISECOND, -MILLISECOND)
+    assert feedback.newest is None
     return feedback
 
 
-@given(lost=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=30))
+@given(lost=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), min_size=1, max_size=20))
 def test_a_measurement_never_mixes_two_instants(lost: list[list[bool]]) -> None:
-    feedback = with_gripper()
+    feedback = awaiting()
     whole = 0
     for number, losses in enumerate(lost):
         for part, (identifier, data) in enumerate(joint_frames(number)):
             if losses[part]:
                 continue
-            now = number * 10 * MILLISECOND + part * MILLISECOND // 10
+            now = number * 5 * MILLISECOND + part * MILLISECOND // 10
             feedback.feed(identifier, data, now * 1e-9, now, now)
             newest = feedback.newest
             if newest is not None:
@@ -55,28 +64,36 @@ def test_a_measurement_never_mixes_two_instants(lost: list[list[bool]]) -> None:
 
 
 def test_a_set_whose_frames_are_far_apart_is_left_out_and_counted() -> None:
-    feedback = with_gripper()
+    feedback = awaiting()
     for part, (identifier, data) in enumerate(joint_frames(7)):
         feedback.feed(identifier, data, part * 0.01, 0, 0)
     assert feedback.newest is None and feedback.torn == 1
 
 
 def test_a_wild_angle_is_noise() -> None:
-    feedback = with_gripper()
+    feedback = awaiting()
     for identifier, data in joint_frames(5_000_000):
         feedback.feed(identifier, data, 0.0, 0, 0)
     assert feedback.newest is None and feedback.torn == 1
 
 
-def test_positions_count_only_once_the_gripper_is_known() -> None:
-    feedback = PiperFeedback(snapshot_spread=0.004)
-    for identifier, data in joint_frames(1):
-        feedback.feed(identifier, data, 0.0, 0, 0)
-    assert feedback.newest is None
+@pytest.mark.parametrize("missing", [0x2A8, 0x2A1, 0x261, 0x266])
+def test_positions_count_only_once_the_rest_is_known_and_with_a_fault_once_it_is_late(
+        missing: int) -> None:
+    feedback = awaiting(missing)
+    for tick in range(60):
+        now = tick * 10 * MILLISECOND
+        for identifier, data in joint_frames(tick):
+            feedback.feed(identifier, data, now * 1e-9, now, now)
+        measured = feedback.newest
+        assert (measured is not None) == (tick >= 50 and missing != 0x2A8)
+        if measured is not None:
+            assert "report_missing" in {
+                fault.code for fault in find_faults(measured, 0.0, 0.12, 0.5)}
 
 
 def test_a_measurement_is_a_snapshot_that_later_frames_do_not_change() -> None:
-    feedback = with_gripper()
+    feedback = awaiting()
     for number in (1_000, 2_000):
         for identifier, data in joint_frames(number):
             feedback.feed(identifier, data, number * 1.0, number, number)
@@ -92,15 +109,15 @@ def test_units_of_the_bus_round_trip(angle: float, length: float) -> None:
     assert from_length_units(to_length_units(length)) == pytest.approx(length, abs=1e-6)
 
 
-def faults_without(missing: set[int], seconds: float) -> list[ArmFault]:
+def faults_without(missing: set[int], seconds: float, since_a_silence: bool = False
+                   ) -> list[ArmFault]:
     """Return the faults of an arm that has not sent some frames for so long."""
-    feedback = PiperFeedback(snapshot_spread=0.004)
-    others = [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)), (0x2A1, bytes([1, *[0] * 7])),
-              *((0x261 + motor, bytes([0] * 5 + [0x40, 0, 0])) for motor in range(6))]
+    feedback = awaiting()
+    began = 10_000 * MILLISECOND if since_a_silence else 0
     for tick in range(round(seconds / 0.01) + 1):
-        now = tick * 10 * MILLISECOND
-        for identifier, data in (*others, *joint_frames(tick)):
-            if identifier not in missing or not tick:
+        now = began + tick * 10 * MILLISECOND
+        for identifier, data in (*OTHERS, *joint_frames(tick)):
+            if identifier not in missing or not (tick or since_a_silence):
                 feedback.feed(identifier, data, now * 1e-9, now, now)
     assert feedback.newest is not None
     return find_faults(feedback.newest, 0.0, 0.12, 0.5)
@@ -120,22 +137,30 @@ def test_what_is_not_reported_any_more_is_a_fault(missing: set[int], words: str,
     assert f"no report of {words} for 0.5 s" in faults[0].detail
 
 
-def test_what_was_never_reported_is_missing_after_the_same_time() -> None:
-    feedback = with_gripper()
-    for tick in range(60):
-        for identifier, data in [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)),
-                                 *joint_frames(tick)]:
-            feedback.feed(identifier, data, tick * 0.01, tick * 10 * MILLISECOND, 0)
-        assert feedback.newest is not None
-        found = {fault.code for fault in find_faults(feedback.newest, 0.0, 0.12, 0.5)}
-        assert ("report_missing" in found) == (tick > 50)
+@pytest.mark.parametrize("missing, mute", [(0x2A8, True), (0x2A1, True), (0x263, False)])
+def test_what_is_only_known_from_before_a_silence_commands_nothing(
+        missing: int, mute: bool) -> None:
+    faults = faults_without({missing}, 0.55, since_a_silence=True)
+    assert [(fault.code, fault.mute) for fault in faults] == [("report_missing", mute)]
 
 
-def test_after_a_silence_of_the_bus_nothing_is_missing_yet() -> None:
-    feedback = with_gripper()
-    for tick in range(3):
-        for identifier, data in joint_frames(tick):
-            feedback.feed(identifier, data, float(tick), tick * 1_000 * MILLISECOND, 0)
-        assert feedback.newest is not None
-        found = {fault.code for fault in find_faults(feedback.newest, 0.0, 0.12, 0.5)}
-        assert "report_missing" not in found
+def test_what_was_said_before_a_silence_of_the_bus_does_not_count_after_it() -> None:
+    feedback = awaiting()
+
+    def hear(at: int, *frames: tuple[int, bytes]) -> None:
+        for identifier, data in frames:
+            feedback.feed(identifier, data, at * 1e-9, at, at)
+
+    hear(0, *joint_frames(1))
+    before = feedback.newest
+    assert before is not None
+    gripper, status, *motors = OTHERS
+    back = 1_000 * MILLISECOND
+    hear(back - MILLISECOND, *OTHERS)
+    for tick, frame in enumerate((status, gripper, *motors)):
+        hear(back + tick * 10 * MILLISECOND, *joint_frames(2), frame)
+        assert feedback.newest is before, "it ages, and the bus counts as silent"
+    at = back + 100 * MILLISECOND
+    hear(at, *joint_frames(3))
+    assert feedback.newest is not None and feedback.newest.monotonic_ns == at
+    assert not find_faults(feedback.newest, 0.0, 0.12, 0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import threading
@@ -140,6 +141,48 @@ def test_a_stop_holds_the_measured_pose_and_latches(arm: Piper, emulator: Emulat
     assert arm.stopped == ""
     arm.command(ArmCommand(HOME, 0.03))
     wait_until(settled(arm, HOME))
+
+
+BEYOND = {"joints": [0.0, -9_000.0, 0.0, 0.0, 0.0, 0.0], "blocked": True}
+
+
+@pytest.mark.parametrize("mode, change, words", [
+    ("hold", {}, "the arm holds"),
+    ("hold", {"mode": 2}, "nothing was sent to the arm: teaching"),
+    ("hold", BEYOND, r"no hold reached the arm: joint2 is 0\.157 rad beyond"),
+    ("emergency", {}, "own emergency stop was sent, in which it sinks slowly"),
+    ("emergency", {"mode": 2}, "own emergency stop was sent, in which it sinks slowly")])
+def test_a_stop_says_what_the_arm_does_now(
+        config: PiperConfig, emulator: EmulatedPiper, mode: str, change: dict, words: str) -> None:
+    arm = Piper(replace(config, stop_mode=mode))
+    assert "bus is not open" in arm.stop("pressed early")
+    arm.open()
+    arm.release()
+    arm.enable()
+    emulator.ask(**change)
+    changed = arm.read().monotonic_ns + 100_000_000
+    wait_until(lambda: arm.read().monotonic_ns > changed)
+    assert re.search(words, arm.stop("red button"))
+    wait_until(lambda: emulator.ask()["status"] == (mode == "emergency"))
+    arm.close()
+
+
+@pytest.mark.parametrize("mode, words, sent", [
+    ("hold", "the leader still leads the arm: let go of it", {}),
+    ("emergency", "own emergency stop was sent", {str(0x150): 1})])
+def test_a_stop_while_a_leader_leads_says_so_and_sends_an_emergency_stop_alone(
+        config: PiperConfig, emulator: EmulatedPiper, mode: str, words: str,
+        sent: dict[str, int]) -> None:
+    emulator.ask(foreign=[[0x155, [0] * 8]])
+    arm = Piper(replace(config, other_controllers="leader", stop_mode=mode))
+    arm.open()
+    before = emulator.ask()["received"]
+    said = arm.stop("red button")
+    assert words in said and "holds" not in said and arm.stopped == "red button"
+    wait_until(lambda: {identifier: count for identifier, count
+                        in emulator.ask()["received"].items()
+                        if count != before.get(identifier)} == sent)
+    arm.close()
 
 
 def test_the_arm_is_never_dropped_without_the_words(arm: Piper, emulator: EmulatedPiper) -> None:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 import os
+import pkgutil
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
 
-from poco_ros.bringup import arguments_from_text, processes_of, split_assignments
+from poco_ros.bringup import NodeSpec, arguments_from_text, processes_of, split_assignments
 from poco_ros.bringup.sim_scene import SimSceneArguments, resolve, sim_scene
-from poco_ros.cli.flags import add_flags, at_least, given
+from poco_ros.cli.flags import add_flags, add_variant_flags, at_least, given
 from poco_ros.cli.main import USER_ERROR, main
-from poco_ros.cli.node import ros_words
-from poco_ros.core.config import ConfigError, SettingInfo, from_dict, setting
+from poco_ros.cli.node import NODES, SETTINGS, ros_words
+from poco_ros.core.config import ConfigError, SettingInfo, from_dict, setting, settings_of
+from poco_ros.learning.config import ALGORITHMS
 from poco_ros.preset import domains_with_preset, load_preset
 from poco_ros.processes import REFUSED
 
@@ -91,6 +97,17 @@ def test_a_command_may_tell_and_take_less_than_a_setting_does() -> None:
     with pytest.raises(argparse.ArgumentError, match="--word: 'b' is not one of a"):
         parser.parse_args(["--word", "b"])
     assert "the only letter (one of a) [default: a]" in " ".join(parser.format_help().split())
+
+
+def test_help_of_several_algorithms_tells_where_they_differ() -> None:
+    parser = argparse.ArgumentParser()
+    add_variant_flags(parser, ALGORITHMS, "agent")
+    told = " ".join(parser.format_help().split())
+    assert "discount a step (0 to 1); dppo, reinflow: discount a chunk (0 to 1) [the preset's," \
+        " else 0.99; dppo, reinflow: 0.999]" in told
+    assert "learning algorithm [the preset's, else poco]" in told
+    assert "softmax(Q / eta) (at least 1e-09) [poco] [the preset's, else 0.001]" in told
+    assert "[dsrl, reinflow] [the preset's, else dsrl: 2048; reinflow: 256]" in told
 
 
 def test_help_tells_meaning_unit_range_and_default(capsys: pytest.CaptureFixture[str]) -> None:
@@ -193,6 +210,23 @@ def test_poco_node_takes_parameters_as_launch_does() -> None:
     assert ros_words([]) == []
 
 
+@pytest.mark.parametrize("name", NODES)
+def test_a_node_that_is_asked_for_help_does_not_start(name: str, capsys: pytest.CaptureFixture[str]
+                                                      ) -> None:
+    """An arm_controller that starts powers the motors."""
+    try:
+        code = main(["node", name, "--help"])
+    except SystemExit as ended:
+        code = int(ended.code or 0)
+    told = capsys.readouterr().out
+    assert code == 0 and name in told
+    if name in SETTINGS:
+        assert all(f"  {word}:=" in told for word in settings_of(
+            pkgutil.resolve_name(SETTINGS[name])))
+    if name == "arm_controller":
+        assert "  autostart:=true" in told
+
+
 def test_nodes_refuse_with_the_code_that_launchers_know() -> None:
     from poco_ros.ros import node
 
@@ -244,3 +278,47 @@ def test_launch_declares_the_same_arguments() -> None:
     declared = {entity.name for entity in describe("sim_scene").entities
                 if isinstance(entity, DeclareLaunchArgument)}
     assert declared == set(settings_of(SimSceneArguments))
+
+
+class Described:
+    """Anything of ``launch``: what it was made with."""
+
+    def __init__(self, *words: Any, **given: Any) -> None:
+        self.words, self.given = words, given
+
+
+@pytest.fixture
+def ros_launch(monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The module with :class:`Described` in place of all of ``launch``, which may be missing."""
+    def name(kind: str) -> type[Described]:
+        if kind.startswith("__"):
+            raise AttributeError(kind)
+        return type(kind, (Described,), {})
+
+    for module in ("launch", "launch.actions", "launch.event_handlers", "launch.events",
+                   "launch.events.process", "launch.launch_description_sources",
+                   "launch.substitutions", "launch_ros", "launch_ros.actions"):
+        monkeypatch.setitem(sys.modules, module, ModuleType(module))
+        monkeypatch.setattr(sys.modules[module], "__getattr__", name, raising=False)
+    monkeypatch.delitem(sys.modules, "poco_ros.ros_launch", raising=False)
+    yield importlib.import_module("poco_ros.ros_launch")
+    del sys.modules["poco_ros.ros_launch"]
+
+
+@pytest.mark.parametrize("code, ends_graph, event", [
+    (0, False, "ShutdownProcess"), (0, True, "Shutdown"), (REFUSED, False, "Shutdown"),
+    (1, False, None), (1, True, None), (-signal.SIGKILL, False, None)])
+def test_under_launch_too_an_error_is_a_death_and_a_good_end_is_not(
+        ros_launch: ModuleType, code: int, ends_graph: bool, event: str | None) -> None:
+    """launch starts again whatever ends, unless that process is told to shut down."""
+    node, *rest = ros_launch._process_actions([NodeSpec("cell", "cell", ends_graph=ends_graph)])
+    [ended] = [handler.given["on_exit"] for register in rest for handler in register.words
+               if "on_exit" in handler.given]
+    action = ended(SimpleNamespace(returncode=code), None)
+    if event is None:
+        assert action is None
+        return
+    emitted = action.given["event"]
+    assert type(emitted).__name__ == event
+    if event == "ShutdownProcess":
+        assert emitted.given["process_matcher"].words == (node,), "this process alone"

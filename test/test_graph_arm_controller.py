@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +28,7 @@ from std_srvs.srv import Trigger
 
 from poco_ros.cell import piper_protocol as protocol
 from poco_ros.cell.cell import Cell
+from poco_ros.cell.frames import Frame
 from poco_ros.cli.arm import in_words
 from poco_ros.cli.main import main
 from poco_ros.core.errors import ConfigError
@@ -352,7 +354,7 @@ def test_a_person_looks_stops_releases_and_takes_control_again(
         assert "active already" in arm.activate()
         arm.home()
         driver.wait(lambda: bool(np.abs(truth(cell) - HOME).max() < 0.06), "it is home")
-        assert "keep their power" in arm.deactivate() and "nothing to do" in arm.deactivate()
+        assert "keep their power" in arm.deactivate() and "stays so" in arm.deactivate()
         assert driver.go(Transition.TRANSITION_CLEANUP)
         told = in_words(arm.view())
         assert "is unconfigured" in told and "poco arm configure opens the bus" in told
@@ -510,6 +512,48 @@ def test_when_the_wall_clock_jumps_ages_stay_right(
     graph.nodes[NODE].kill()
 
 
+def beating(driver: ArmDriver, condition: Callable[[], bool]) -> Callable[[], bool]:
+    """Return the condition, with a heartbeat of the operator whenever it is looked at."""
+    def beaten() -> bool:
+        driver.heartbeat.publish(Header())
+        return condition()
+
+    return beaten
+
+
+def test_what_a_person_deactivates_while_it_starts_stays_so(
+        cell: Cell, graph: Graph, driver: ArmDriver) -> None:
+    node = graph.nodes[NODE]
+    heard: list[Frame] = []
+    node.interrupt()
+    tell(cell, protocol.enable_command(7, False))
+    wait_until(lambda: not any(cell.arm.enabled), "the motors are off")
+    cell.scene.place_arm(np.asarray(cell.config.scene.folded))
+    write_robot(graph.folder, cell, {"control": {"heartbeat_timeout": 0.5}})
+    since = driver.reports(NODE)
+    node.start()
+    driver.wait(lambda: driver.says(NODE, "waiting for operator_heartbeat", since), "it waits")
+    with ArmRemote() as person:
+        assert "it is inactive, and stays so" in person.deactivate()
+        since = driver.reports(NODE)
+        driver.wait(beating(driver, lambda: driver.reports(NODE) > since + 2), "a keypad comes")
+        assert driver.figure("state") == "inactive" and not any(cell.arm.enabled)
+        assert "waiting" not in driver.diagnostics[NODE][-1][1]
+
+        node.interrupt()
+        write_robot(graph.folder, cell)
+        quick, cell.arm.config = cell.arm.config, replace(cell.arm.config, enable_time=1.5)
+        cell.hub.tap(heard.extend)
+        node.start()
+        wait_until(lambda: protocol.enable_command(7, True) in heard, "it powers the motors")
+        assert not any(cell.arm.enabled)
+        assert "keep their power" in person.deactivate()
+        cell.arm.config = quick
+        since = driver.reports(NODE)
+        driver.wait(lambda: driver.reports(NODE) > since + 2, "time passes")
+        assert driver.figure("state") == "inactive" and all(cell.arm.enabled)
+
+
 def test_without_the_operators_heartbeat_it_stops(
         cell: Cell, graph: Graph, driver: ArmDriver) -> None:
     write_robot(graph.folder, cell, {"control": {"heartbeat_timeout": 0.5}})
@@ -524,19 +568,14 @@ def test_without_the_operators_heartbeat_it_stops(
     assert driver.go(Transition.TRANSITION_CONFIGURE)
     graph.nodes[NODE].interrupt()
     graph.nodes[NODE].start()
-
-    def beaten(condition: Callable[[], bool]) -> bool:
-        driver.heartbeat.publish(Header())
-        return condition()
-
-    driver.wait(lambda: beaten(lambda: driver.figure("state") == "active"), "it takes control")
+    driver.wait(beating(driver, lambda: driver.figure("state") == "active"), "it takes control")
     answers: list[Reset.Response] = []
     driver.ready()
     driver.resets.call(Reset.Request(episode_id="with an operator"), answers.append)
-    driver.wait(lambda: beaten(lambda: bool(answers)), "the answer")
+    driver.wait(beating(driver, lambda: bool(answers)), "the answer")
     assert answers[0].success
     ticks = len(driver.joints) + 15
-    driver.wait(lambda: beaten(lambda: len(driver.joints) > ticks), "a second of ticks")
+    driver.wait(beating(driver, lambda: len(driver.joints) > ticks), "a second of ticks")
     assert not driver.executed or driver.executed[-1].status != TickStatus.STOPPED
     driver.wait(lambda: bool(driver.executed) and driver.executed[-1].status == TickStatus.STOPPED,
                 "it stops, before the first chunk")

@@ -294,3 +294,4 @@ def test_a_camera_that_never_showed_anything_is_not_there_at_the_end(cell: Cell,
     time.sleep(PATIENCE + 0.2)  # a wait that is worth a word when it is over
     assert node.interrupt() == 0
     assert "front is there" not in node.output(), node.output()
+    assert "VIDEOIO" not in node.output(), "OpenCV says at every try what is said once"

@@ -93,37 +93,40 @@ def test_a_stop_is_asked_for_until_it_is_answered_and_a_release_once(word: str) 
     assert len(asked) > 1 if word == "stop" else asked == [False]
 
 
-def test_ready_is_heard_also_by_who_finds_the_person_late() -> None:
+@pytest.mark.parametrize("maker, what", [("rollout", "the arm goes home, then the policy acts"),
+                                         ("recorder", "lead the arm")])
+def test_ready_is_heard_also_by_who_finds_the_person_late_and_answered_with_what_begins(
+        maker: str, what: str) -> None:
     """The arm needs the word as much as who makes episodes, and may find him a little later."""
-    heard: dict[str, set[int]] = {"rollout": set(), "arm": set()}
+    heard: dict[str, set[int]] = {maker: set(), "arm": set()}
     ending = threading.Event()
     with ros(), OperatorRemote() as person:
-        node = PocoNode("rollout")
+        node = PocoNode(maker)
         phases = node.create_publisher(EpisodeStatus, names.EPISODE, names.STATUS_QOS)
         phases.publish(EpisodeStatus(phase=EpisodeStatus.WAITING))
 
-        def rollout(word: Header) -> None:
-            if not heard["rollout"]:
+        def make(word: Header) -> None:
+            if not heard[maker]:
                 phases.publish(EpisodeStatus(phase=EpisodeStatus.RESETTING, episode_id="ep-0"))
                 node.loop.subscribe(Header, names.OPERATOR_READY, lambda word: heard["arm"].add(
                     convert.stamp_of(word.stamp)), names.OPERATOR_QOS)
-            heard["rollout"].add(convert.stamp_of(word.stamp))
+            heard[maker].add(convert.stamp_of(word.stamp))
 
         def work() -> None:
             while not ending.is_set():
                 node.loop.wait(0.02)
 
-        node.loop.subscribe(Header, names.OPERATOR_READY, rollout, names.OPERATOR_QOS)
+        node.loop.subscribe(Header, names.OPERATOR_READY, make, names.OPERATOR_QOS)
         node.loop.serve(Reset, names.RESET, lambda request, reply: None)
         thread = threading.Thread(target=work)
         thread.start()
         try:
-            assert "ep-0 begins" in person.ready()
+            assert person.ready() == f"ep-0 begins: {what}"
         finally:
             ending.set()
             thread.join()
             node.destroy_node()
-    assert heard["rollout"] == heard["arm"] and len(heard["arm"]) == 1, "one word, one stamp"
+    assert heard[maker] == heard["arm"] and len(heard["arm"]) == 1, "one word, one stamp"
 
 
 @pytest.fixture(scope="module")

@@ -55,7 +55,8 @@ class Floor(Onlooker):
 
     def _on_stop(self, request: SetBool.Request, reply: Reply) -> None:
         self.stops += request.data
-        reply(SetBool.Response(success=self.stops > self.refuses, message="not now"))
+        stopped = self.stops > self.refuses
+        reply(SetBool.Response(success=stopped, message="it sinks" if stopped else "not now"))
 
     def tell(self, name: str, phase: int) -> None:
         """Tell where an episode stands, and wait until the node must have heard it."""
@@ -183,7 +184,7 @@ def test_a_stop_is_asked_for_until_the_arm_says_so(floor: Floor, graph: Graph) -
     floor.serve_stop()
     floor.until(lambda: floor.stops > 2, "asked again and again")
     since = floor.reports(NODE)
-    floor.until(lambda: floor.says(NODE, "the arm has stopped, acknowledged after", since), "stop")
+    floor.until(lambda: floor.says(NODE, "ms: it sinks; release it with", since), "what it did")
     asked = floor.stops
     floor.rest(0.5)
     assert floor.stops == asked, "acknowledged, and not asked for again"
@@ -225,10 +226,22 @@ def test_a_node_that_was_killed_labels_the_episode_that_runs(floor: Floor, graph
 
 def test_a_keypad_that_is_not_there_is_named(graph: Graph, floor: Floor) -> None:
     graph.nodes[NODE].interrupt()
+    before = len(graph.nodes[NODE].output())
     node = graph.start("keypad_reward", device="/dev/ttyNOWHERE")
     since = floor.reports(NODE)
     floor.until(lambda: floor.says(NODE, "keypad on /dev/ttyNOWHERE", since), "it is named")
     assert node.interrupt() == 0
+    assert "keypad is there" not in node.output()[before:], "it never was"
+
+
+def test_a_key_is_one_of_the_source_that_is_named_in_place_of_the_files(
+        floor: Floor, tmp_path: Path) -> None:
+    path = tmp_path / "keypad.yaml"
+    path.write_text("keys: {stop: [delete]}")  # no serial keypad has it
+    node = NodeProcess(NODE, {"config": path, "source": "input", "device": "/dev/nothing"},
+                       tmp_path / "log")
+    floor.until(lambda: "input keypad on /dev/nothing: " in node.output(), "it starts")
+    assert "stop delete" in node.output() and node.interrupt() == 0
 
 
 def test_settings_that_make_no_sense_are_refused(graph: Graph, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from std_srvs.srv import Trigger
 
 from poco_ros.cell import piper_protocol as protocol
 from poco_ros.cell.cell import Cell
+from poco_ros.cell.frames import Frame
 from poco_ros.core.joining import EpisodeBuilder, TickStatus
 from poco_ros.robot.actions import ActionMapping
 from poco_ros.robot.arm import ArmCommand
@@ -34,12 +35,16 @@ def cell(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield cell
 
 
+def others(cell: Cell) -> str:
+    """Return what the settings say of other controllers."""
+    return "leader" if cell.by == "leader" else "refuse"  # type: ignore[attr-defined]
+
+
 @pytest.fixture(scope="module")
 def driver(cell: Cell, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArmDriver]:
     folder = tmp_path_factory.mktemp("graph")
-    others = "leader" if cell.by == "leader" else "refuse"  # type: ignore[attr-defined]
     with ros(), Graph(folder) as graph:
-        robot = write_robot(folder, cell, {"arm": {"other_controllers": others}})
+        robot = write_robot(folder, cell, {"arm": {"other_controllers": others(cell)}})
         graph.start(NODE, config=robot, mode="teach")
         driver = ArmDriver(graph)
         driver.wait(lambda: driver.figure("state") == "active", "the node is up")
@@ -122,7 +127,10 @@ def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
     assert driver.reset("stopped").success
     driver.executed.clear()
     driver.ticks(3)
-    assert driver.stop(True).success
+    answer = driver.stop(True)
+    assert answer.success and "holds" not in answer.message
+    assert {"leader": "the leader still leads the arm: let go of it",
+            "refuse": "nothing was sent to the arm: teaching"}[others(cell)] in answer.message
     driver.wait(lambda: bool(driver.executed)
                 and driver.executed[-1].status == TickStatus.STOPPED, "it is told")
     refused = driver.reset("while stopped")
@@ -145,3 +153,29 @@ def test_a_fault_of_the_arm_ends_the_episode_so_that_it_is_not_trained_on(
     known = len(driver.executed)
     driver.ticks(3)
     assert len(driver.executed) == known, "it was the last tick of the episode"
+
+
+def test_a_stop_that_shall_be_an_emergency_stop_reaches_an_arm_that_is_led(
+        cell: Cell, driver: ArmDriver) -> None:
+    heard: list[Frame] = []
+    cell.hub.tap(heard.extend)
+    ask(cell, "/fault/clear")
+    driver.graph.nodes[NODE].interrupt()
+    write_robot(driver.graph.folder, cell, {"arm": {
+        "other_controllers": others(cell), "stop_mode": "emergency"}})
+    count = len(driver.joints)
+    driver.graph.nodes[NODE].start()
+    driver.wait(lambda: len(driver.joints) > count + 5, "it measures again")
+    take_hold(cell, driver)
+    lead(cell)
+    driver.ticks(5)
+    assert protocol.stop_command(1) not in heard
+    answer = driver.stop(True)
+    assert answer.success and "the arm's own emergency stop was sent" in answer.message
+    assert "holds" not in answer.message and "still leads" not in answer.message
+    wait_until(lambda: protocol.stop_command(1) in heard, "the frame")
+    stopped = driver.until_still()[:6]
+    assert np.abs(stopped - HOME).max() > 0.1, "it has stopped on its way"
+    cell.leader.start(0)
+    tell(cell, protocol.stop_command(2))
+    assert driver.stop(False).success

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import subprocess
@@ -11,19 +12,28 @@ import time
 import tty
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from robot_support import CONFIG, wait_until
 
 from poco_ros.core.config import from_dict, load
 from poco_ros.core.errors import ConfigError
-from poco_ros.robot import keypad
+from poco_ros.robot import key_input_device, keypad
 from poco_ros.robot.key_input_device import EVENT, KEY_NAMES, decode_events
 from poco_ros.robot.key_source import CharacterDecoder, KeypadError, RawKey
 from poco_ros.robot.key_terminal import TerminalKeys
 from poco_ros.robot.keypad import Debouncer, Keypad, KeypadConfig, KeyPress, Meaning
 
 MILLISECOND = 1_000_000
+ANOTHER_PROGRAM = """
+import sys, time
+from poco_ros.robot.key_serial import SerialKeys
+keys = SerialKeys(sys.argv[1], 9600)
+keys.open()
+print("open", flush=True)
+time.sleep(600)
+"""
 
 
 class Recorded:
@@ -195,6 +205,50 @@ def test_a_keypad_of_any_kind_is_relied_on_while_nobody_presses_and_no_longer_wh
     wait_until(lambda: not recorded.keypad.readable)
 
 
+def test_a_serial_keypad_that_another_program_has_is_not_relied_on(
+        tmp_path: Path, running: Callable[..., Recorded]) -> None:
+    """Two that read one line share its characters. The lock of one that was killed is gone."""
+    line = SerialLine(tmp_path / "keypad")
+    other = subprocess.Popen([sys.executable, "-c", ANOTHER_PROGRAM, str(line.link)],
+                             stdout=subprocess.PIPE, cwd=CONFIG.parents[1])
+    try:
+        assert other.stdout is not None and other.stdout.readline() == b"open\n"
+        recorded = running(source="serial", device=str(line.link))
+        wait_until(lambda: "another program has taken it" in recorded.keypad.trouble)
+        assert not recorded.keypad.readable
+    finally:
+        other.kill()
+        other.communicate()
+    recorded.wait_plugged()
+    os.write(line.master, b"*")
+    recorded.wait_pressed(Meaning.STOP)
+    line.unplug()
+
+
+def test_an_event_device_that_another_program_has_is_not_relied_on(
+        tmp_path: Path, running: Callable[..., Recorded], monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel gives its keys to who has taken it alone; no kernel here has such a device."""
+    place = tmp_path / "event0"
+    os.mkfifo(place)
+    writer = os.open(place, os.O_RDWR)
+    taken = [True]
+
+    def kernel(descriptor: int, request: int, argument: object) -> int:
+        if taken[0] and request == 0x40044590:  # EVIOCGRAB
+            raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+        return 0
+
+    monkeypatch.setattr(key_input_device, "fcntl", SimpleNamespace(ioctl=kernel))
+    recorded = running(source="input", device=str(place))
+    wait_until(lambda: "another program has taken it" in recorded.keypad.trouble)
+    assert not recorded.keypad.readable
+    taken[0] = False
+    recorded.wait_plugged()
+    os.write(writer, EVENT.pack(7, 5, 1, 55, 1))
+    recorded.wait_pressed(Meaning.STOP)
+    os.close(writer)
+
+
 def test_event_structures_of_the_evdev_library_are_decoded() -> None:
     evdev = pytest.importorskip("evdev")
     event = evdev.InputEvent(12, 345_678, evdev.ecodes.EV_KEY, evdev.ecodes.KEY_KPENTER, 1)
@@ -231,9 +285,37 @@ def test_a_return_and_a_newline_are_one_enter() -> None:
     assert decoder.decode(b"\n\n") == ["enter", "enter"]
 
 
+def test_a_key_is_found_as_it_is_printed_and_an_unknown_name_is_refused(
+        tmp_path: Path, running: Callable[..., Recorded]) -> None:
+    line = SerialLine(tmp_path / "keypad")
+    recorded = running(source="serial", device=str(line.link), keys={"stop": ["S", "Escape"]})
+    recorded.wait_plugged()
+    os.write(line.master, b"sS\x1b")
+    recorded.wait_pressed(Meaning.STOP, Meaning.STOP, Meaning.STOP)
+    line.unplug()
+    for name in ("esc", "kp*", "10", "", " ", "\u00e9", "key69"):
+        with pytest.raises(ConfigError, match="stop: no key of source serial is named"):
+            from_dict(KeypadConfig, {"keys": {"stop": [name]}})
+    with pytest.raises(ConfigError, match=r"'esc'; did you mean 'escape'\? Keys are named"):
+        from_dict(KeypadConfig, {"keys": {"stop": ["esc"]}})
+
+
+def test_a_key_that_a_keypad_of_this_kind_does_not_have_is_refused() -> None:
+    for source, names, others in (
+            ("input", ("s", "delete", "Key69"), ("#", "key79")),
+            ("serial", ("#", "tab"), ("delete", "key69")),
+            ("terminal", ("#", "tab"), ("delete", "key69"))):
+        from_dict(KeypadConfig, {"source": source, "keys": {"stop": names}})
+        for name in others:
+            with pytest.raises(ConfigError, match=f"no key of source {source} is named"):
+                from_dict(KeypadConfig, {"source": source, "keys": {"stop": [name]}})
+
+
 def test_a_key_that_means_two_things_is_refused() -> None:
     with pytest.raises(ConfigError, match="'1' means both success and stop"):
         from_dict(KeypadConfig, {"keys": {"stop": ["1"]}})
+    with pytest.raises(ConfigError, match="'s' means both success and stop"):
+        from_dict(KeypadConfig, {"keys": {"success": ["S"], "stop": ["s"]}})
 
 
 def test_a_keypad_without_a_stop_is_refused() -> None:

@@ -120,8 +120,12 @@ class Desk:
             healed=lambda key: self.faults.pop(key, None))
         self.delivery = Delivery(self.spool, health, self._take, 1.0, lambda name, count: None)
         self.came: list[Episode] = []
+        self.away = False
+        """Whether nobody answers."""
 
     def _take(self, episode: Episode, answer: Callable[[Receipt], None]) -> None:
+        if self.away:
+            return
         self.came.append(episode)
         answer(Receipt(True, "", len(self.came)))
 
@@ -150,6 +154,24 @@ def test_a_label_for_which_the_disk_has_no_room_is_not_overtaken_by_the_one_befo
     desk.wait(5.0)
     assert [(kept.id, kept.outcome) for kept in desk.came] == [("a", Outcome.DISCARD)]
     assert desk.delivery.empty and not desk.faults
+
+
+def test_a_label_is_as_late_as_it_is_also_while_nobody_takes_the_episodes(desk: Desk) -> None:
+    desk.away = True
+    for name in ("a", "b"):
+        desk.delivery.put(episode(name), hold=1.0)
+        desk.wait(0.9)
+        desk.label("", Outcome.SUCCESS)
+        desk.wait(0.9)
+        desk.label(name, Outcome.FAILURE)
+        desk.wait(60.0)
+    for name in ("", "b"):
+        with pytest.raises(DataError, match=r"episode b cannot be labelled: .* ended 59\.0 s ago"):
+            desk.label(name, Outcome.DISCARD)
+    desk.away = False
+    desk.wait(1.0)
+    assert [(kept.id, kept.outcome) for kept in desk.came] == [
+        ("a", Outcome.FAILURE), ("b", Outcome.FAILURE)]
 
 
 def test_an_episode_in_memory_is_not_forgotten_when_a_label_finds_room(desk: Desk) -> None:

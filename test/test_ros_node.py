@@ -133,6 +133,41 @@ def test_hardware_that_comes_while_its_node_starts_is_no_error(
         late.destroy_node()
 
 
+def test_what_autostart_has_not_done_when_a_person_ends_it_is_left_to_him(
+        node: PocoNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "RETRY", 0.0)
+    gripper = Gripper()
+    try:
+        gripper.autostart()
+        gripper.bring_up()
+        assert gripper.health.summary() == (b"\x00", "waiting for the hardware")
+        gripper.end_autostart()
+        gripper.plugged = True
+        assert gripper.bring_up_due, "to say that nobody waits any more"
+        gripper.bring_up()
+        assert gripper.state == "unconfigured" and gripper.health.summary() == (b"\x00", "ok")
+        assert not gripper.bring_up_due
+        gripper.trigger_configure()
+        assert gripper.state == "inactive"
+    finally:
+        gripper.destroy_node()
+
+
+def test_a_person_may_end_autostart_while_it_connects(
+        node: PocoNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lifecycle, "RETRY", 0.0)
+    gripper = Gripper()
+    gripper.plugged = True
+    monkeypatch.setattr(gripper, "connect", gripper.end_autostart)
+    try:
+        gripper.autostart()
+        gripper.bring_up()
+        gripper.bring_up()
+        assert gripper.state == "inactive" and gripper.health.summary() == (b"\x00", "ok")
+    finally:
+        gripper.destroy_node()
+
+
 def test_a_fault_is_an_error_until_it_is_healed_and_events_are_counted(node: PocoNode) -> None:
     health = Health(node)
     health.event("refused chunk", "chunk 3 is for task 'x'")

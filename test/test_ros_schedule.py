@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from poco_ros.core.episode import Episode
+from poco_ros.nodes.rollout.attempt import ActingAttempt
+from poco_ros.nodes.rollout.node import Rollout
 from poco_ros.nodes.rollout.schedule import FREE_RUNNING, NEWEST, Schedule
 from poco_ros.ros.convert import LearnerStatus
 
@@ -89,3 +93,21 @@ def test_a_finished_run_and_a_limit_of_episodes_end_it() -> None:
     assert finished is not None and finished.why == "the run is finished"
     limited = schedule(1, learner(3, 3, 4), max_episodes=3).missing(True)
     assert limited is not None and limited.why == "all 3 episodes are made"
+
+
+def test_a_report_is_made_also_when_the_episode_ends_in_its_middle() -> None:
+    """The executor's thread makes it while the main thread goes on."""
+    attempts = [ActingAttempt(3, 0, 43, True), None]
+
+    class Ending:
+        _schedule = schedule(1, learner(3, 3, 43))
+
+        @property
+        def attempt(self) -> ActingAttempt | None:
+            return attempts.pop(0)
+
+        def figures(self) -> dict[str, object]:
+            return {}
+
+    ending: Any = Ending()
+    assert Rollout._figures(ending)["policy_version"] == 43

@@ -142,7 +142,7 @@ def write_for_nodes(path: Path, text: str) -> None:
 
 
 def bag_command(run_dir: str) -> list[str] | None:
-    """Return the command that records a graph into ``<run_dir>/bag-...``; None without ros2 bag."""
+    """Return the command that records into ``<run_dir>/bag-...``; None without ros2 bag."""
     if not shutil.which("ros2") or importlib.util.find_spec("ros2bag") is None:
         return None
     folder = Path(run_dir) / f"bag-{time.strftime('%Y%m%d-%H%M%S')}"

@@ -141,6 +141,7 @@ class PiperArm:
             self._report.arm_state = protocol.EMERGENCY_STOPPED
             self._report.control_mode = protocol.STANDBY
             self.scene.hold()
+            self.scene.sink()  # slowly, with damping (piper_sdk, issue 66)
         elif data[0] == 2:  # reset: power is cut, all errors are forgotten
             self._report.limit_bits = 0
             self._clear_errors(_ALL)

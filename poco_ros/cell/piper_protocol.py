@@ -62,7 +62,7 @@ def enable_command(motor: int, enabled: bool) -> Frame:
 
 
 def stop_command(code: int) -> Frame:
-    """1: emergency stop. 2: reset, which cuts the power: the arm falls."""
+    """1: emergency stop, the arm sinks slowly. 2: reset, which cuts the power: the arm falls."""
     return Frame(STOP, struct.pack(">B7x", code))
 
 

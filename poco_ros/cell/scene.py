@@ -19,6 +19,7 @@ _FINGERS = slice(6, 8)
 _CUBE = slice(8, 15)
 _CUBE_SPEED = 2.0  # [m/s]
 _FRICTION, _IDLE_FRICTION = 0.2, 0.8  # of a joint, driven and pushed through its gears [N m]
+_SINKING = 40.0  # damping of a joint whose arm was stopped by its emergency stop [N m s/rad]
 CONTROL_PERIOD = 0.005
 """How often the drives move their set points [s]."""
 
@@ -44,6 +45,7 @@ class Scene:
         self._gain = self.model.actuator_gainprm.copy()
         self._bias = self.model.actuator_biasprm.copy()
         self._gravcomp = self.model.body_gravcomp.copy()
+        self._damping = self.model.dof_damping[_ARM].copy()
         self._arm_bodies = [self.model.body(f"link{i + 1}").id for i in range(piper.JOINTS)]
         self._powered = np.ones(piper.JOINTS + 1, bool)
         home = np.asarray(config.home)
@@ -89,6 +91,7 @@ class Scene:
             else:
                 self.gripper_drive.jump(np.array([self.gripper_opening]))
         self._powered = wanted.copy()
+        self.model.dof_damping[_ARM] = self._damping
         self.model.actuator_gainprm[:] = self._gain * wanted[:, None]
         self.model.actuator_biasprm[:] = self._bias * wanted[:, None]
         self.model.dof_frictionloss[_ARM] = np.where(wanted[:piper.JOINTS], _FRICTION,
@@ -96,6 +99,15 @@ class Scene:
         # gravity is compensated by the drives: a chain is held up only while all its motors work
         held = bool(wanted[:piper.JOINTS].all())
         self.model.body_gravcomp[:] = self._gravcomp * held
+
+    def sink(self) -> None:
+        """Let the arm come down slowly, its motors a damping and no more, until power is cut."""
+        if not self._powered[:piper.JOINTS].any():
+            return
+        self.model.actuator_gainprm[:piper.JOINTS] = 0.0
+        self.model.actuator_biasprm[:piper.JOINTS] = 0.0
+        self.model.dof_damping[_ARM] = _SINKING
+        self.model.body_gravcomp[:] = 0.0
 
     def hold(self) -> None:
         """Stop where the arm is now."""

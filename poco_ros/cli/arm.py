@@ -43,7 +43,7 @@ ASKED = {
     "activate": "power the motors and hold the measured pose; also again after a stop or a fault",
     "deactivate": "command nothing any more; the motors keep their power and hold",
     "home": "go to homing.pose",
-    "stop": "hold the measured pose, until release",
+    "stop": "hold the measured pose, until release; an arm that others lead is not held",
     "release": "lift the stop; nothing moves",
 }
 CUT = {

@@ -19,7 +19,7 @@ WORDS = {
     "success": "the task is done: the episode ends with reward 1",
     "failure": "the episode ends without",
     "discard": "the episode is kept on disk and never trained on",
-    "stop": "the arm holds, until poco arm release",
+    "stop": "the arm holds, until poco arm release, unless others lead it",
 }
 
 

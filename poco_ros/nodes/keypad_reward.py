@@ -10,7 +10,7 @@ from __future__ import annotations
 import queue
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from poco_msgs.msg import EpisodeStatus, Reward
 from std_msgs.msg import Header
@@ -64,10 +64,10 @@ class KeypadReward(HardwareNode):
     def __init__(self) -> None:
         super().__init__("keypad_reward")
         self.settings = declare_settings(self, KeypadRewardSettings, self.given)
-        keys = config.load(KeypadConfig, self.settings.config) if self.settings.config \
-            else KeypadConfig()
-        self.config = replace(keys, source=self.settings.source or keys.source,
-                              device=self.settings.device or keys.device)
+        given = {name: value for name in ("source", "device")
+                 if (value := getattr(self.settings, name))}
+        self.config = config.load(KeypadConfig, self.settings.config, given) \
+            if self.settings.config else KeypadConfig(**given)
         # Not a SimpleQueue: in Python 3.11 its get() may wait for ever in spite of a timeout.
         self._presses: queue.Queue[KeyPress] = queue.Queue()
         self.keypad = Keypad(self.config, self._presses.put, processes.keeper())
@@ -81,7 +81,7 @@ class KeypadReward(HardwareNode):
                                                 names.OPERATOR_QOS)
         self.loop.subscribe(EpisodeStatus, names.EPISODE, self._on_episode, names.STATUS_QOS)
         self.health.figures = self._figures
-        keymap = ", ".join(f"{meaning.value} {' '.join(getattr(keys.keys, meaning.value))}"
+        keymap = ", ".join(f"{meaning.value} {' '.join(getattr(self.config.keys, meaning.value))}"
                            for meaning in Meaning)
         self.get_logger().info(f"{self.config.source} keypad on {self.config.device}: {keymap}")
         if self.settings.autostart:
@@ -99,7 +99,7 @@ class KeypadReward(HardwareNode):
     def disconnect(self) -> None:
         """Give the keypad back."""
         self.keypad.stop()
-        self.health.got(KEYPAD)
+        self.health.give_up(KEYPAD)
         self.health.healed(KEYPAD)
 
     # -- work ---------------------------------------------------------------------------------
@@ -233,8 +233,8 @@ class StopCall:
         self._pressed_at = None
         self._client.forget()
         self._node.health.healed(STOP)
-        self._node.health.event("stop key", f"the arm has stopped, acknowledged after"
-                                f" {1e3 * took:.0f} ms; release it with the service stop,"
+        self._node.health.event("stop key", f"acknowledged after {1e3 * took:.0f} ms:"
+                                f" {response.message}; release it with the service stop,"
                                 " data: false")
 
 

@@ -145,11 +145,14 @@ class Arm(ABC):
         """
 
     @abstractmethod
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str) -> str:
         """Hold the measured pose and latch: commands are refused until :meth:`release`.
 
         The latch outlives the process. It may be called from any thread and at any time; it never
         raises because of the bus.
+
+        Returns:
+            What the arm does now, in words: where others have it, or nobody listens, no hold.
         """
 
     @abstractmethod

@@ -10,6 +10,7 @@ import numpy as np
 
 from poco_ros.core.errors import PocoError
 
+cv2.setLogLevel(2)  # errors: a camera that is not there was a warning at every try, on stderr
 _URL = ("http://", "https://", "rtsp://", "rtmp://", "udp://", "tcp://")
 
 

@@ -56,11 +56,13 @@ class PiperConfig:
         minimum=0.05)
     other_controllers: str = setting(
         "refuse", "commands of somebody else on the bus: refuse = a fault; leader = they are a "
-        "leader arm's, read for teaching, and this program sends none",
+        "leader arm's, read for teaching, and this program sends none but the emergency stop of "
+        "stop_mode",
         choices=("refuse", "leader"))
     stop_mode: str = setting(
-        "hold", "a stop holds the measured pose under power; emergency also sends the arm's own "
-        "emergency stop, which only 'poco arm reset' lifts, and a reset lets the arm fall",
+        "hold", "a stop holds the measured pose under power, but not of an arm that others lead; "
+        "emergency also sends the arm's own emergency stop, in which it sinks slowly and which "
+        "only 'poco arm reset' lifts, and a reset lets the arm fall",
         choices=("hold", "emergency"))
     lock_folder: Path = setting(Path("/tmp/poco_ros"), "where the bus is locked against a second "
                                 "controller on this machine, and where a latched stop is kept")

@@ -69,7 +69,9 @@ class ArmController:
         """The operator was ready, and nothing has happened to the arm since: what comes with his
         word may move it. Set and forgotten by whoever hears him; every fault takes it back."""
         self._ramp: Ramp | None = None
-        self._ramp_began = 0
+        self._ramp_time = 0.0
+        """How far the ramp is [s]: time beyond a period, in a late tick, does not count."""
+        self._ramped_ns = 0
         self._stamp = 0
         self._episode = ""
         self._step = -1
@@ -87,8 +89,8 @@ class ArmController:
         A stop that was latched by a process that has ended is latched here too.
         """
         switch_threads_quickly()
-        if self.arm.stopped:
-            with self._lock:
+        with self._lock:
+            if self.arm.stopped:
                 self.filter.stop(self.arm.stopped)
                 self._become(Mode.STOPPED, self.arm.stopped)
         self.ticker.start()
@@ -177,16 +179,21 @@ class ArmController:
             start = self.filter.pose
             assert start is not None
             self._ramp = Ramp(start, self._home, self.config.homing.velocity)
-            self._ramp_began = time.monotonic_ns()
+            self._ramp_time, self._ramped_ns = 0.0, time.monotonic_ns()
             self._become(Mode.RAMPING, "going home")
 
-    def stop(self, reason: str) -> None:
-        """Stop and latch; nothing moves until :meth:`release`."""
+    def stop(self, reason: str) -> str:
+        """Stop and latch; nothing is commanded until :meth:`release`.
+
+        Returns:
+            What the arm does now, in words.
+        """
         with self._lock:
             self.filter.stop(reason)
-            self.arm.stop(reason)
+            what = self.arm.stop(reason)
             self._gate.drop()
             self._become(Mode.STOPPED, reason)
+            return what
 
     def release(self) -> None:
         """Lift the stop; :meth:`activate` is needed before anything moves.
@@ -195,9 +202,9 @@ class ArmController:
             ArmError: the latch cannot be lifted; the arm stays stopped.
         """
         with self._lock:
+            self.arm.release()  # a stop of before may be latched that is not known here yet
             if self._mode is not Mode.STOPPED:
                 return
-            self.arm.release()
             self.filter.release()
             self.end_episode()
             self._become(Mode.INACTIVE, "stop released")
@@ -346,15 +353,16 @@ class ArmController:
     def _ramp_on(self, state: ArmState, now: int) -> Decision:
         assert self._ramp is not None
         homing = self.config.homing
-        elapsed = (now - self._ramp_began) * 1e-9
-        decision = self.filter.move(self._ramp.at(elapsed), state, now)
+        self._ramp_time += min((now - self._ramped_ns) * 1e-9, self.ticker.period)
+        self._ramped_ns = now
+        decision = self.filter.move(self._ramp.at(self._ramp_time), state, now)
         if decision.verdict is Verdict.HELD:
             return decision
         distance = abs(state.positions - self._ramp.goal.positions).max()
-        if elapsed >= self._ramp.duration and distance <= homing.tolerance:
+        if self._ramp_time >= self._ramp.duration and distance <= homing.tolerance:
             self._ramp = None
             self._become(Mode.ACTIVE, "")
-        elif elapsed > self._ramp.duration + homing.patience:
+        elif self._ramp_time > self._ramp.duration + homing.patience:
             why = decision.reason or "the arm does not follow"
             return self.filter.hold(
                 state, f"home was not reached: {distance:.3f} rad are left ({why})", fault=True)

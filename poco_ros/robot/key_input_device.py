@@ -5,6 +5,7 @@ The kernel's event structure is read as it is, so no library is needed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import struct
@@ -30,6 +31,15 @@ _LETTERS = {first + index: letter
             for index, letter in enumerate(row)}
 KEY_NAMES: dict[int, str] = {**_MAIN, **_LETTERS, **_PAD}
 """Names of the kernel's key codes (``linux/input-event-codes.h``), by what is printed on them."""
+_CODES = range(1, 0x300)  # to KEY_MAX
+
+
+def _name_of(code: int) -> str:
+    return KEY_NAMES.get(code, f"key{code}")
+
+
+INPUT_NAMES = frozenset(map(_name_of, _CODES))
+"""Names of all keys that an event device can give; of most keys they are numbers, as in key69."""
 
 
 def decode_events(data: bytes) -> list[tuple[str, int]]:
@@ -41,8 +51,7 @@ def decode_events(data: bytes) -> list[tuple[str, int]]:
     keys = []
     for seconds, microseconds, kind, code, value in EVENT.iter_unpack(data):
         if kind == _KEY_EVENT and value == _DOWN:
-            name = KEY_NAMES.get(code, f"key{code}")
-            keys.append((name, seconds * 1_000_000_000 + microseconds * 1000))
+            keys.append((_name_of(code), seconds * 1_000_000_000 + microseconds * 1000))
     return keys
 
 
@@ -67,7 +76,12 @@ class InputDeviceKeys(KeySource):
             fcntl.ioctl(self._descriptor, _SET_CLOCK, struct.pack("i", _MONOTONIC))
             fcntl.ioctl(self._descriptor, _GRAB, 1)
             self._true_stamps = True
-        except OSError:
+        except OSError as error:
+            if error.errno not in (errno.ENOTTY, errno.EINVAL):
+                self.close()
+                why = "another program has taken it; end that one" \
+                    if error.errno == errno.EBUSY else f"it cannot be taken ({error.strerror})"
+                raise KeypadError(f"keypad {self._path}: {why}") from error
             self._true_stamps = False  # not an event device: a recording, a pipe
 
     def read(self, timeout: float) -> list[RawKey]:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
+
 import serial
 
 from poco_ros.robot.key_source import CharacterDecoder, KeypadError, KeySource, RawKey
 
+_TAKEN = (errno.EAGAIN, errno.EBUSY)
+"""Another program has locked the port, or has it for itself."""
+
 
 class SerialKeys(KeySource):
-    """Every character that comes is a key."""
+    """Every character that comes is a key; the port is locked, for two would share them."""
 
     def __init__(self, port: str, baud_rate: int) -> None:
         self._port = port
@@ -19,12 +24,15 @@ class SerialKeys(KeySource):
     def open(self) -> None:
         """Open the port (see the seam)."""
         try:
-            self._line = serial.serial_for_url(self._port, self._baud_rate, timeout=0)
+            self._line = serial.serial_for_url(self._port, self._baud_rate, timeout=0,
+                                               exclusive=True)
             self._line.reset_input_buffer()  # keys from before count for nothing
         except (serial.SerialException, OSError, ValueError) as error:
             self.close()
-            raise KeypadError(f"keypad on {self._port}: {error}; is it plugged in, may this user"
-                              " read it (group dialout)?") from error
+            why = "another program has taken it; end that one" \
+                if getattr(error, "errno", None) in _TAKEN else \
+                f"{error}; is it plugged in, may this user read it (group dialout)?"
+            raise KeypadError(f"keypad on {self._port}: {why}") from error
         self._decoder = CharacterDecoder()
 
     def read(self, timeout: float) -> list[RawKey]:

@@ -85,6 +85,11 @@ class CharacterDecoder:
         return names
 
 
+CHARACTER_NAMES = frozenset(
+    name for code in range(128) for name in CharacterDecoder().decode(bytes([code])))
+"""Names of all keys that a serial line or a terminal can give."""
+
+
 def readable(descriptor: int, timeout: float) -> bool:
     """Return whether ``descriptor`` has something to read within ``timeout`` [s]."""
     return bool(select.select([descriptor], [], [], timeout)[0])

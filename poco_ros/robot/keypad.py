@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import enum
 import logging
 import threading
@@ -11,7 +12,8 @@ from dataclasses import dataclass
 
 from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
-from poco_ros.robot.key_source import KeypadError, KeySource, RawKey
+from poco_ros.robot.key_input_device import INPUT_NAMES, InputDeviceKeys
+from poco_ros.robot.key_source import CHARACTER_NAMES, KeypadError, KeySource, RawKey
 from poco_ros.robot.labels import LabelConfig
 
 logger = logging.getLogger(__name__)
@@ -38,7 +40,10 @@ class Meaning(enum.Enum):
 
 @dataclass(frozen=True)
 class KeyMap:
-    """Which keys mean what. Names are what is printed on them, or enter, space, backspace, ..."""
+    """Which keys mean what. Names are what is printed on them, or enter, space, backspace, ...
+
+    Large and small letters are the same.
+    """
 
     success: tuple[str, ...] = setting(("1",), "the task is done")
     failure: tuple[str, ...] = setting(("0",), "the episode failed")
@@ -49,7 +54,9 @@ class KeyMap:
     def __post_init__(self) -> None:
         seen: dict[str, str] = {}
         for meaning in Meaning:
-            for key in getattr(self, meaning.value):
+            keys = dict.fromkeys(key.lower() for key in getattr(self, meaning.value))
+            object.__setattr__(self, meaning.value, tuple(keys))
+            for key in keys:
                 if key in seen:
                     raise ConfigError(f"key {key!r} means both {seen[key]} and {meaning.value}")
                 seen[key] = meaning.value
@@ -79,6 +86,21 @@ class KeypadConfig:
                                       minimum=0.02)
     keys: KeyMap = setting(KeyMap, "which key means what")
     labels: LabelConfig = setting(LabelConfig, "until when a label counts")
+
+    def __post_init__(self) -> None:
+        """Refuse keys that would never be heard."""
+        known = INPUT_NAMES if self.source == "input" else CHARACTER_NAMES
+        words = sorted(name for name in known if len(name) > 1 and name.isalpha())
+        for meaning in Meaning:
+            for key in getattr(self.keys, meaning.value):
+                if key in known:
+                    continue
+                near = difflib.get_close_matches(key, words, n=1)
+                raise ConfigError(
+                    f"{meaning.value}: no key of source {self.source} is named {key!r}"
+                    f"{f'; did you mean {near[0]!r}?' if near else '.'} Keys are named by what is"
+                    f" printed on them, or {', '.join(words)}"
+                    f"{', key<code of the kernel>' if self.source == 'input' else ''}")
 
 
 @dataclass(frozen=True)
@@ -117,7 +139,6 @@ def make_source(config: KeypadConfig, keeper: int = 0) -> KeySource:
         from poco_ros.robot.key_serial import SerialKeys
         return SerialKeys(config.device, config.baud_rate)
     if config.source == "input":
-        from poco_ros.robot.key_input_device import InputDeviceKeys
         return InputDeviceKeys(config.device)
     from poco_ros.robot.key_terminal import TerminalKeys
     return TerminalKeys(config.device, keeper)

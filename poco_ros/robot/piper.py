@@ -153,27 +153,30 @@ class Piper(Arm):
             self._send_pose(link, command)
         return command
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str) -> str:
         """Hold the measured pose and latch (see the contract)."""
         with self._gate:
             self._stopped = self._stopped or reason or "stopped"
             link = self._link
-            if link is None:
-                return  # latched in this process; on disk as soon as the bus is ours
-            if self.config.other_controllers != "leader":
-                self._stop_moving(link, reason)
+            if link is None:  # latched in this process; on disk as soon as the bus is ours
+                return "nothing was sent to the arm, whose bus is not open here"
+            what = self._stop_moving(link)
             self._latch.latch(self._stopped)
+        logger.warning("stop (%s): %s", reason, what)
+        return what
 
     def release(self) -> None:
         """Lift the latch of :meth:`stop`; nothing moves (see the contract)."""
         with self._gate:
-            if self._stopped and self._link is None:
-                raise ArmError(f"the stop stays latched ({self._stopped}): only who has the bus"
-                               f" can release it, and bus {self.config.interface}"
-                               f" {self.config.channel} is not open here; open it first (poco"
-                               " arm configure)")
-            if self._link is not None:
-                self._latch.lift()
+            if self._link is None:
+                why = self._stopped or self._latch.read()
+                if why:
+                    raise ArmError(f"the stop stays latched ({why}): only who has the bus can"
+                                   f" release it, and bus {self.config.interface}"
+                                   f" {self.config.channel} is not open here; open it first (poco"
+                                   " arm configure)")
+                return
+            self._latch.lift()
             self._stopped = ""
 
     @property
@@ -220,16 +223,26 @@ class Piper(Arm):
                 "torn_measurements": str(link.feedback.torn),
                 "reconnections": str(link.reconnections)}
 
-    def _stop_moving(self, link: PiperLink, reason: str) -> None:
+    def _stop_moving(self, link: PiperLink) -> str:
+        """Send what stops the arm, and to a led one no more than its own emergency stop; return
+        what it does now, in words."""
+        what = ""
         try:
             if self.config.stop_mode == "emergency":
                 link.send(lambda sdk: sdk.EmergencyStop(0x01))
-            if any(fault.mute for fault in self.read().faults):
-                return  # nobody listens, or a person or another controller has the arm
+                what = "the arm's own emergency stop was sent, in which it sinks slowly; only" \
+                       " 'poco arm reset' lifts it"
+            if self.config.other_controllers == "leader":
+                return what or "the leader still leads the arm: let go of it, or use the arm's" \
+                               " own emergency stop"
+            mute = [str(fault) for fault in self.read().faults if fault.mute]
+            if mute:  # nobody listens, or a person or another controller has the arm
+                return what or f"nothing was sent to the arm: {'; '.join(mute)}"
             for _ in range(3):  # a lost frame must not undo a stop
                 self.hold()
         except ArmError as error:
-            logger.error("stop (%s): the hold did not reach the arm: %s", reason, error)
+            return what or f"no hold reached the arm: {error}"
+        return what or "the arm holds"
 
     def _open_link(self) -> PiperLink:
         if self._link is None:

@@ -37,10 +37,12 @@ def _missing_reports(measured: Measurement, limit: float) -> list[ArmFault]:
     if not missing:
         return []
     words = ", ".join(f"{_REPORTS[identifier]} (frame 0x{identifier:X})" for identifier in missing)
-    # Without the status nobody knows whether a person leads the arm: then he is left alone.
+    # Without the status nobody knows whether a person leads the arm: then he is left alone. Nor
+    # is a gripper commanded to where it was before the bus was silent.
     return [ArmFault("report_missing", f"no report of {words} for {limit:g} s, though the joints"
                      " are reported; look for the cause, such as a loose cable, before you go on",
-                     mute=can_id.STATUS in missing)]
+                     mute=can_id.STATUS in missing
+                     or can_id.GRIPPER in measured.from_before)]
 
 
 def _status_faults(measured: Measurement) -> list[ArmFault]:

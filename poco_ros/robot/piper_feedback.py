@@ -48,6 +48,8 @@ class Measurement:
     ages: Mapping[int, float]
     """How old what it says of gripper, status and motors is, by identifier of the frame [s]; of a
     frame that has not come since the bus was silent, how long the joints have come again."""
+    from_before: frozenset[int]
+    """Those frames that have not come since: what they say is of before the silence."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,9 +98,15 @@ class JointSet:
 
 
 class PiperFeedback:
-    """Takes frames on one thread, gives measurements on any."""
+    """Takes frames on one thread, gives measurements on any.
 
-    def __init__(self, snapshot_spread: float) -> None:
+    At first and after a silence of the bus there is no measurement before gripper, status and
+    motors have been reported too: somebody may have taken the arm meanwhile. What is not reported
+    within the report timeout counts as missing from then on.
+    """
+
+    def __init__(self, snapshot_spread: float, report_timeout: float) -> None:
+        self._report_timeout = report_timeout
         self._joints = JointSet(can_id.JOINTS_12, snapshot_spread)
         # A leader's frames come from software, their spread is not the firmware's.
         self._leader_joints = JointSet(can_id.LEADER_JOINTS_12, max(snapshot_spread, 0.02))
@@ -110,6 +118,11 @@ class PiperFeedback:
         self._error_bits = 0
         self._reported: dict[int, int] = {}
         """Since when each of the frames is awaited that are not of the joints [ns]."""
+        self._from_before: set[int] = set()
+        """Those that have not come since the joints come (again)."""
+        self._joints_since: int | None = None
+        """When the joints came (again) [ns]."""
+        self._joints_at = 0
         self._leader_gripper: float | None = None
         self._changed = threading.Condition()
         self._newest: Measurement | None = None
@@ -150,13 +163,14 @@ class PiperFeedback:
         if can_id.JOINTS_12 <= arbitration_id <= can_id.JOINTS_56:
             if len(data) == 8:
                 positions = self._joints.feed(arbitration_id, data, bus_time)
-                if positions is not None and self._gripper is not None:
+                if positions is not None and self._all_is_reported(monotonic_ns) \
+                        and self._gripper is not None:
                     self._publish(positions, self._gripper, monotonic_ns, wall_ns)
             return True
         if arbitration_id == can_id.GRIPPER and len(data) >= 7:
             opening, _, state = _GRIPPER.unpack_from(data)
             self._gripper = (from_length_units(opening), state)
-            self._reported[arbitration_id] = monotonic_ns
+            self._note_report(arbitration_id, monotonic_ns)
             return True
         if arbitration_id in can_id.MOTOR_SPEED and len(data) == 8:
             self._speeds[arbitration_id - can_id.MOTOR_SPEED.start] = (
@@ -164,12 +178,12 @@ class PiperFeedback:
             return True
         if arbitration_id in can_id.MOTOR_STATE and len(data) == 8:
             self._motor_states[arbitration_id - can_id.MOTOR_STATE.start] = data[5]
-            self._reported[arbitration_id] = monotonic_ns
+            self._note_report(arbitration_id, monotonic_ns)
             return True
         if arbitration_id == can_id.STATUS and len(data) == 8:
             self._control_mode, self._arm_status = data[0], data[1]
             self._error_bits = data[6] << 8 | data[7]
-            self._reported[arbitration_id] = monotonic_ns
+            self._note_report(arbitration_id, monotonic_ns)
             return True
         return False
 
@@ -183,19 +197,31 @@ class PiperFeedback:
         elif arbitration_id == can_id.LEADER_GRIPPER and len(data) == 8:
             self._leader_gripper = from_length_units(_GRIPPER.unpack_from(data)[0])
 
+    def _note_report(self, arbitration_id: int, monotonic_ns: int) -> None:
+        self._reported[arbitration_id] = monotonic_ns
+        self._from_before.discard(arbitration_id)
+
+    def _all_is_reported(self, monotonic_ns: int) -> bool:
+        """Take note of a set of joints; return whether the rest is known too, or is late."""
+        if self._joints_since is None or monotonic_ns - self._joints_at > _SILENCE:
+            self._joints_since = monotonic_ns
+            self._reported = dict.fromkeys(_REPORTS, monotonic_ns)
+            self._from_before = set(_REPORTS)
+        self._joints_at = monotonic_ns
+        return not self._from_before \
+            or (monotonic_ns - self._joints_since) * 1e-9 > self._report_timeout
+
     def _publish(self, positions: np.ndarray, gripper: tuple[float, int], monotonic_ns: int,
                  wall_ns: int) -> None:
         speeds = [speed for speed in self._speeds if speed is not None]
         velocities = np.array(speeds) if len(speeds) == _MOTORS else None
-        before = self._newest
-        if before is None or monotonic_ns - before.monotonic_ns > _SILENCE:
-            self._reported = dict.fromkeys(_REPORTS, monotonic_ns)
         ages = {identifier: (monotonic_ns - came) * 1e-9
                 for identifier, came in self._reported.items()}
         measurement = Measurement(positions, velocities, gripper[0], gripper[1], monotonic_ns,
                                   wall_ns, tuple(self._motor_states), self._control_mode,
-                                  self._arm_status, self._error_bits, ages)
-        self._newest = measurement
+                                  self._arm_status, self._error_bits, ages,
+                                  frozenset(self._from_before))
+        before, self._newest = self._newest, measurement
         if before is None:
             with self._changed:
                 self._changed.notify_all()

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
-from lifecycle_msgs.msg import Transition
+from lifecycle_msgs.msg import State, Transition
 from lifecycle_msgs.srv import ChangeState, GetState
 from sensor_msgs.msg import JointState
 from std_srvs.srv import SetBool, Trigger
@@ -14,7 +15,8 @@ from std_srvs.srv import SetBool, Trigger
 from poco_ros.core.errors import DataError
 from poco_ros.core.task import ROBOT_JOINTS
 from poco_ros.ros import convert, names
-from poco_ros.ros.remote import RefusedError, Remote, Report
+from poco_ros.ros.lifecycle import END_AUTOSTART
+from poco_ros.ros.remote import LOOK, RefusedError, Remote, Report
 
 ARM = "arm_controller"
 SLOW = 20.0
@@ -104,15 +106,17 @@ class ArmRemote(Remote):
         return "the motors are on and hold the measured pose; nothing moves"
 
     def deactivate(self) -> str:
-        """Let the node give control up; the arm holds under power.
+        """Let the node give control up; the arm holds under power. One that is still starting
+        leaves the rest to people.
 
         Raises:
             NotThereError: no such node.
             RefusedError: it cannot; the message says why.
         """
+        self.call(Trigger, f"{ARM}/{END_AUTOSTART}", ARM, Trigger.Request(), patience=SLOW)
         state = self._state()
         if state != "active":
-            return f"it is {state}; nothing to do"
+            return f"it is {state}, and stays so until somebody asks for more"
         self._change("deactivate")
         return "it commands nothing any more; the motors keep their power and hold"
 
@@ -130,14 +134,13 @@ class ArmRemote(Remote):
         return f"{answer.message}; stop it with: poco arm stop"
 
     def stop(self) -> str:
-        """Hold the measured pose, latched.
+        """Latch the stop; return what the arm does now: an arm that others lead is not held.
 
         Raises:
             NotThereError: no such node. Then nobody has stopped the arm.
             RefusedError: it says no.
         """
-        self._switch_stop(True)
-        return "the arm holds, until: poco arm release"
+        return f"{self._switch_stop(True)}; release it with: poco arm release"
 
     def release(self) -> str:
         """Lift the stop; nothing moves.
@@ -150,19 +153,28 @@ class ArmRemote(Remote):
         return "no stop is latched; the arm moves after poco arm activate, or when the operator" \
                " was ready"
 
-    def _switch_stop(self, stop: bool) -> None:
-        """Stop, asked for until it is answered; or release, once.
+    def _switch_stop(self, stop: bool) -> str:
+        """Stop, asked for until it is answered; or release, once. Return the answer.
 
         A release that is heard late would lift a stop that somebody has asked for since.
         """
         answer = self.call(SetBool, names.STOP, ARM, SetBool.Request(data=stop), again=stop)
         if not answer.success:
             raise RefusedError(answer.message)
+        return str(answer.message)
 
     def _state(self) -> str:
-        """Return the state of the node's life cycle."""
-        answer = self.call(GetState, f"{ARM}/get_state", ARM, GetState.Request())
-        return str(answer.current_state.label)
+        """Return the state of the node's life cycle, when it is not on its way to another."""
+        end = time.monotonic() + SLOW
+        while True:
+            state = self.call(GetState, f"{ARM}/get_state", ARM, GetState.Request(),
+                              patience=SLOW).current_state
+            if state.id <= State.PRIMARY_STATE_FINALIZED:
+                return str(state.label)
+            if time.monotonic() > end:
+                raise RefusedError(f"it has been {state.label} for {SLOW:g} s; see what it says"
+                                   " (poco arm state), and ask again")
+            self.until(lambda: False, LOOK)
 
     def _change(self, name: str) -> None:
         """Ask for a transition of the node's life cycle."""

@@ -129,7 +129,7 @@ class Delivery:
         """Label an ended episode that is still here, empty id = the last; return it.
 
         Raises:
-            DataError: there is none, or it is handed over already.
+            DataError: there is none, it is handed over already, or its time for labels is over.
         """
         if not episode_id and self._held:
             episode_id = next(reversed(self._held))
@@ -137,6 +137,10 @@ class Delivery:
         if held is None:
             raise DataError(f"episode {episode_id or '(the last)'} cannot be labelled: it is"
                             " handed over already, or was never here")
+        late = time.monotonic() - held.until
+        if late >= 0.0:
+            raise DataError(f"episode {episode_id} cannot be labelled: its time for labels ended"
+                            f" {late:.1f} s ago")
         held.until = time.monotonic() + hold
         episode = labelled(held.original, outcome, source, rewards)
         self._write(episode)

@@ -3,7 +3,8 @@
 ``configure`` connects to the hardware, ``activate`` lets the node do its work, ``deactivate`` and
 ``cleanup`` undo them, whoever asks (``ros2 lifecycle set``, a lifecycle manager). With
 ``autostart`` the node asks itself when it starts, again and again while the hardware is not
-there; what a person has deactivated since stays so.
+there; what a person has deactivated since stays so. While there is nothing to deactivate yet he
+says so with the service ``~/end_autostart``.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from rclpy.impl.implementation_singleton import rclpy_implementation as _rclpy
 from rclpy.lifecycle import LifecycleState, TransitionCallbackReturn
 from rclpy.lifecycle.node import LifecycleNodeMixin
+from std_srvs.srv import Trigger
 
 from poco_ros.core.errors import PocoError
 from poco_ros.ros.node import PocoNode
@@ -28,6 +30,8 @@ START = 3.0
 """Hardware that is not there when a node starts is no error for so long: it may be switched on, or
 an emulated one be started, at the same time [s]."""
 HARDWARE = "the hardware"
+END_AUTOSTART = "end_autostart"
+"""Service of a node (``std_srvs/Trigger``): autostart leaves it to people from now on."""
 RCLError: type[Exception] = _rclpy.RCLError
 SUCCESS, FAILURE = TransitionCallbackReturn.SUCCESS, TransitionCallbackReturn.FAILURE
 
@@ -46,9 +50,10 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
         LifecycleNodeMixin.__init__(self)
         self._transition = threading.RLock()
         self._state = "unconfigured"
-        self._bring_up = False
+        self._bring_up = self._ended = False
         self._try_at = self._started = 0.0
         self._awaited = ""
+        self.create_service(Trigger, f"~/{END_AUTOSTART}", self._on_end_autostart)
 
     # -- what a subclass does -----------------------------------------------------------------
 
@@ -79,10 +84,22 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
         """Configure and activate at the next :meth:`bring_up`, until it has succeeded once."""
         self._bring_up, self._started = True, time.monotonic()
 
+    def end_autostart(self) -> None:
+        """Leave to people what autostart has not begun by now; any thread may call."""
+        if self._bring_up:
+            self._bring_up, self._ended = False, True
+
+    def _on_end_autostart(self, _: Trigger.Request, response: Trigger.Response
+                          ) -> Trigger.Response:
+        self.end_autostart()
+        response.success = True
+        response.message = "autostart has ended; a transition that has begun goes on"
+        return response
+
     @property
     def bring_up_due(self) -> bool:
         """Whether :meth:`bring_up` has something to do now."""
-        return self._bring_up and time.monotonic() >= self._try_at
+        return (self._bring_up or self._ended) and time.monotonic() >= self._try_at
 
     def bring_up(self) -> None:
         """Do what autostart still has to; call it often, in one thread."""
@@ -90,13 +107,19 @@ class HardwareNode(LifecycleNodeMixin, PocoNode):
             return
         with self._transition:
             try:
-                if self._state == "unconfigured":
+                if self._bring_up and self._state == "unconfigured":
                     self.trigger_configure()
-                if self._state == "inactive" and not self._await(self.awaited()):
+                if self._bring_up and self._state == "inactive" \
+                        and not self._await(self.awaited()):
                     self.trigger_activate()
             except RCLError:  # the executor has begun a transition: somebody else decides first
                 self.get_logger().info("somebody asks for a transition; autostart waits for it")
-            self._bring_up = self._bring_up and self._state in ("unconfigured", "inactive")
+            if self._state not in ("unconfigured", "inactive"):
+                self._bring_up = False
+            if self._ended:
+                self._ended = False
+                self._await("")
+                self.health.give_up(HARDWARE)
         self._try_at = time.monotonic() + (LOOK if self._awaited else RETRY)
 
     def _await(self, what: str) -> bool:

@@ -17,6 +17,8 @@ from poco_ros.ros.remote import AGAIN, ANSWER, DISCOVERY, RefusedError, Remote
 ROLLOUT = "rollout"
 SOURCE = "poco operator"
 BUSY = (EpisodeStatus.RESETTING, EpisodeStatus.RUNNING)
+BEGINS = {ROLLOUT: "the arm goes home, then the policy acts", "recorder": "lead the arm"}
+"""By who makes the episode: what comes."""
 
 
 class OperatorRemote(Remote):
@@ -52,7 +54,9 @@ class OperatorRemote(Remote):
             raise RefusedError(f"too early, and not kept: {self._episode.detail}; say it again"
                                " when the graph waits for it")
         self._say(word, lambda: False, GRACE)  # it may find us later than who makes episodes
-        return f"{self._episode.episode_id} begins: the arm goes home, then the policy acts"
+        makers = self.node.get_publishers_info_by_topic(names.EPISODE)
+        what = next((BEGINS[maker.node_name] for maker in makers if maker.node_name in BEGINS), "")
+        return f"{self._episode.episode_id} begins{what and f': {what}'}"
 
     def _say(self, word: Header, done: Callable[[], bool], patience: float) -> bool:
         """Repeat a word, which counts once, until ``done``; False after ``patience`` [s]."""

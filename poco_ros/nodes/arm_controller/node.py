@@ -220,8 +220,9 @@ class ArmControllerNode(HardwareNode):
             reply(SetBool.Response(success=True, message="released; the arm moves after the next"
                                    " ready"))
             return
-        self.controller.stop("service stop")
-        reply(SetBool.Response(success=True, message="stopped, until stop with data false"))
+        what = self.controller.stop("service stop")
+        ends = " and the demonstration ends" if self.teaching else ""
+        reply(SetBool.Response(success=True, message=f"the stop is latched{ends}; {what}"))
 
     def _on_ready(self, message: Header) -> None:
         """Let the reset that comes with it move the arm, if it was active by then."""

@@ -27,8 +27,8 @@ class ArmControllerSettings:
                              " one")
     channel: str = setting("", "channel in place of the one in config; empty: that one")
     mode: str = setting(ACT, "act: chunks move the arm; teach: a person leads it, with a leader"
-                        " arm (arm.other_controllers: leader) or by hand, and nothing is sent",
-                        choices=(ACT, TEACH))
+                        " arm (arm.other_controllers: leader) or by hand, and nothing but a stop"
+                        " is sent", choices=(ACT, TEACH))
     autostart: bool = setting(True, "configure and activate by itself")
 
 

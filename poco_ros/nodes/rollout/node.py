@@ -232,7 +232,8 @@ class Rollout(EpisodeMaker):
         return True
 
     def _figures(self) -> dict[str, object]:
-        version = self.attempt.version if isinstance(self.attempt, ActingAttempt) else ""
+        attempt = self.attempt  # the main thread may end it meanwhile
+        version = attempt.version if isinstance(attempt, ActingAttempt) else ""
         number = self._schedule.number
         return {**self.figures(), "policy_version": version,
                 "next_number": "unknown" if number is None else number}
