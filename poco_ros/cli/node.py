@@ -8,7 +8,6 @@ import pkgutil
 import sys
 from pathlib import Path
 
-from poco_ros.cli.flags import assignments_help
 from poco_ros.core.threads import one_thread
 from poco_ros.processes import settle
 
@@ -68,6 +67,8 @@ def start(name: str) -> int:
     words = sys.argv[1:]
     ours = words[:words.index("--ros-args")] if "--ros-args" in words else words
     if name in SETTINGS and {"-h", "--help"} & set(ours):
+        from poco_ros.cli.flags import assignments_help  # numpy, which comes after one_thread
+
         print(assignments_help(pkgutil.resolve_name(SETTINGS[name]), f"parameters of {name}"))
         print("\nA preset's section graph has other defaults for some of them.")
         return 0
