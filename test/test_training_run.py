@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -303,6 +306,16 @@ def test_one_process_at_a_time_works_in_a_run_folder(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="seed"):
         open_run(preset, tmp_path / "run", 5)
     open_run(preset, tmp_path / "run", 4).close()  # a refusal keeps nobody out
+
+
+def test_a_folder_that_cannot_be_locked_is_named(tmp_path: Path,
+                                                 monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_locks(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", no_locks)
+    with pytest.raises(OSError, match=r"No locks available.*/run/\.lock"):
+        open_run(preset_in(tmp_path / "demonstrations"), tmp_path / "run", 4)
 
 
 def test_a_refused_resume_changes_nothing(tmp_path: Path) -> None:

@@ -37,14 +37,20 @@ def lock(folder: Path) -> BinaryIO | None:
     """Return a file that locks ``folder`` until it is closed; None: another process has it.
 
     The kernel frees it, however the process ends.
+
+    Raises:
+        OSError: it cannot be written, or this file system knows no locks; the file is named.
     """
     folder.mkdir(parents=True, exist_ok=True)
     stream = open(folder / ".lock", "wb")
     try:
         fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    except OSError as error:
         stream.close()
-        return None
+        if isinstance(error, BlockingIOError):
+            return None
+        error.filename = stream.name
+        raise
     return stream
 
 
