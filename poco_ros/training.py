@@ -12,9 +12,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import BinaryIO
 
-from poco_ros.core.episode import Episode, Outcome
+from poco_ros.core.episode import Episode, Outcome, encoder_of
 from poco_ros.core.episode_store import EpisodeStore
-from poco_ros.core.errors import ConfigError
+from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.files import lock
 from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.captured import check_device
@@ -38,10 +38,12 @@ class TrainingRun:
     """See the module. Open one with :func:`open_run`."""
 
     def __init__(self, preset: Preset, folder: RunFolder, trainer: Trainer,
-                 store: EpisodeStore, held: BinaryIO) -> None:
+                 store: EpisodeStore, held: BinaryIO, encoder: str = "") -> None:
         """Take what :func:`open_run` made; ``held`` locks the folder until :meth:`close`."""
         self.preset, self.folder, self.trainer, self.store = preset, folder, trainer, store
         self._lock = held
+        self.encoder = encoder
+        """Which encoder made the features that are learned from; empty: unknown, or none did."""
         self.log = MetricsLog(folder.path, trainer.updates, trainer.agent.METRICS)
         self.last_metrics: dict[str, float] = {}
         self._recent: deque[bool] = deque(maxlen=RECENT_EPISODES)
@@ -73,13 +75,18 @@ class TrainingRun:
         """Make an online episode durable, then hand it to the trainer; False if it was there.
 
         Raises:
-            DataError: not this run's sizes; nothing is stored.
+            DataError: not this run's sizes, or features of another encoder; nothing is stored.
             OSError: the disk is full; nothing is stored.
         """
         self.trainer.check_episode(episode)
+        if self.encoder and episode.encoder and episode.encoder != self.encoder:
+            raise DataError(f"episode {episode.id}: its features are of encoder {episode.encoder},"
+                            f" those of this run are of {self.encoder}; start camera_encoder with"
+                            " the weights, image size, head and crops of then")
         if not self.store.add(episode):
             return False
         self.trainer.add_episode(episode)
+        self.encoder = self.encoder or episode.encoder
         self._recent.append(episode.outcome == Outcome.SUCCESS)
         return True
 
@@ -224,4 +231,6 @@ def _open_locked(preset: Preset, folder: RunFolder, seed: int, checkpoint: str,
             trainer.save(folder.checkpoint)
         for episode in store:
             trainer.add_episode(episode)
-    return TrainingRun(preset, folder, trainer, store, held)
+    encoder = encoder_of(demonstrations, "demonstrations") or next(
+        (store[number].encoder for number in range(min(1, len(store)))), "")
+    return TrainingRun(preset, folder, trainer, store, held, encoder)

@@ -9,11 +9,11 @@ import pytest
 import torch
 from numpy.lib.stride_tricks import sliding_window_view
 
-from poco_ros.robot.encoder import Encoder, prepare
+from poco_ros.robot.encoder import Encoder, identity_of, prepare
 from poco_ros.robot.encoder_weights import from_published
 from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.resnet10 import ResNet10
-from poco_ros.robot.vision_config import EncoderConfig, HeadConfig
+from poco_ros.robot.vision_config import CameraConfig, EncoderConfig, HeadConfig
 
 RANDOM = np.random.default_rng(0)
 
@@ -147,6 +147,23 @@ def test_random_weights_are_said_plainly_and_are_the_same_every_time(
     features = first.encode([picture])
     assert features.shape == (1, first.feature_dim) and features.dtype == np.float32
     np.testing.assert_array_equal(features, second.encode([picture]))
+
+
+def test_an_encoder_has_a_name_that_follows_from_all_that_makes_its_features() -> None:
+    cameras = [CameraConfig(name="front"), CameraConfig(name="wrist")]
+    config = EncoderConfig(image_size=64)
+    name = identity_of(Encoder(config), cameras)
+    assert len(name) == 12 and name == identity_of(Encoder(config), cameras)
+    other = Encoder(config)
+    next(iter(other._model.parameters())).data[0] += 1e-3
+    others = [
+        identity_of(Encoder(EncoderConfig(image_size=96)), cameras),
+        identity_of(Encoder(EncoderConfig(image_size=64, head=HeadConfig(grid=2))), cameras),
+        identity_of(other, cameras),
+        identity_of(Encoder(config), [CameraConfig(name="front", crop=(0, 0, 0.9, 1)),
+                                      cameras[1]]),
+        identity_of(Encoder(config), cameras[::-1])]
+    assert len({name, *others}) == 6
 
 
 def test_a_batch_gives_what_single_pictures_give() -> None:

@@ -29,11 +29,12 @@ def test_bytes_round_trip_keeps_everything() -> None:
     episode = random_episode(3, 7, terminated=True, task="scene-task1", source="recovery",
                              notes=("camera 'wrist' was frozen for 0.4 s",), trainable=False,
                              stamps=np.arange(8, dtype=np.int64) * 66_000_000,
-                             policy_versions=np.arange(7, dtype=np.int64))
+                             policy_versions=np.arange(7, dtype=np.int64), encoder="0123abcd4567")
     again = Episode.from_bytes(episode.to_bytes())
     assert same(again, episode)
     assert again.outcome is Outcome.SUCCESS and again.success
     assert again.notes == episode.notes and again.trainable is False
+    assert again.encoder == episode.encoder
     np.testing.assert_array_equal(again.stamps, episode.stamps)
 
 

@@ -20,6 +20,7 @@ from lifecycle_msgs.msg import Transition
 from lifecycle_msgs.srv import ChangeState
 from poco_msgs.msg import EpisodeStatus, Features
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 
 from poco_ros.cell.cell import Cell
 from poco_ros.robot.picture_log import BETWEEN, read_states
@@ -48,6 +49,9 @@ class Viewer(Onlooker):
         self.loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS)
         self.episode = self.create_publisher(EpisodeStatus, names.EPISODE, names.STATUS_QOS)
         self.joints = self.create_publisher(JointState, names.JOINT_STATES, names.TICK_QOS)
+        self.encoders: list[str] = []
+        self.loop.subscribe(String, names.ENCODER, lambda told: self.encoders.append(told.data),
+                            names.STATUS_QOS)
         self.change = self.loop.client(ChangeState, f"{NODE}/change_state")
 
     def _on_features(self, message: Features) -> None:
@@ -119,6 +123,11 @@ def test_names_and_sizes_are_those_of_the_cameras(viewer: Viewer) -> None:
     _, message = viewer.more(1)[0]
     assert list(message.names) == ["front", "wrist"] and list(message.sizes) == [SIZE, SIZE]
     assert len(message.data) == 2 * SIZE and np.isfinite(message.data).all()
+
+
+def test_who_comes_late_hears_which_encoder_it_is(viewer: Viewer, graph: Graph) -> None:
+    viewer.until(lambda: bool(viewer.encoders), "it is told")
+    assert f"(encoder {viewer.encoders[0]})" in graph.nodes[NODE].output()
 
 
 def test_features_come_as_fast_as_the_cameras_and_are_young(viewer: Viewer) -> None:

@@ -33,6 +33,7 @@ def test_a_leader_arm_teaches_and_the_demonstrations_can_be_learned_from(tmp_pat
             assert graph.processes["recorder"].returncode == 0, graph.logs()
     episodes = list(EpisodeStore(folder))
     assert sum(episode.trainable for episode in episodes) == 2, graph.logs()
+    assert len({episode.encoder for episode in episodes}) == 1 and len(episodes[0].encoder) == 12
     task = from_dict(TaskConfig, {"domain": "robot", "title": "pick-cube",
                                   "features": {"front": FEATURES}, "max_episode_steps": 150})
     for episode in load_demonstrations(folder, task):

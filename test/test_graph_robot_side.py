@@ -22,7 +22,7 @@ from poco_msgs.msg import (
 from poco_msgs.srv import InferChunk, Reset
 from robot_graph_support import FEATURES, HOME, write_robot_preset
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from poco_ros.core.episode import Episode, Outcome
@@ -65,6 +65,7 @@ class PlayedArm(Onlooker):
         self._label = self.create_publisher(Reward, names.REWARD, names.TICK_QOS)
         self._status = self.create_publisher(LearnerStatus, names.LEARNER_STATUS,
                                              names.STATUS_QOS)
+        self._encoder = self.create_publisher(String, names.ENCODER, names.STATUS_QOS)
         self.loop.subscribe(ActionChunk, names.ACTION_CHUNK, self.chunks.append,
                             names.CHUNK_QOS)
         self.loop.serve(Reset, names.RESET, self._on_reset)
@@ -81,12 +82,18 @@ class PlayedArm(Onlooker):
         self.resets.clear()
         self.asked.clear()
         self.homes = 0
+        self.encoder_is("bee")
         self.learner_is("online", 1)
 
-    def learner_is(self, stage: str, *versions: int) -> None:
-        """Say where the learner stands, and which policies it has."""
+    def learner_is(self, stage: str, *versions: int, encoder: str = "bee") -> None:
+        """Say where the learner stands, which policies it has, and whose features it learns."""
         self._status.publish(convert.learner_status_to_msg(time.time_ns(), convert.LearnerStatus(
-            stage=stage, policy_version=max(versions, default=0), round_versions=versions)))
+            stage=stage, policy_version=max(versions, default=0), round_versions=versions,
+            encoder=encoder)))
+
+    def encoder_is(self, name: str) -> None:
+        """Say which encoder makes the features."""
+        self._encoder.publish(String(data=name))
 
     def wall(self) -> int:
         """Return the time on the arm's clock, which may jump [ns]."""
@@ -223,6 +230,31 @@ def arm(shared: PlayedArm) -> Iterator[PlayedArm]:
     shared.rest()
     if shared.rollout.attempt is not None:
         shared.rollout.drop("the test is over")
+
+
+def test_nobody_is_asked_while_features_are_of_another_encoder_than_what_was_learned_from(
+        arm: PlayedArm) -> None:
+    """To the policy they are noise, and the arm would move by it."""
+    arm.encoder_is("wasp")
+    arm.wait_for("features are of encoder wasp, what this run learns from is of bee; start")
+    arm.refused("ready too early", "encoder wasp")
+    arm.encoder_is("bee")
+    arm.wait_for_operator()
+    arm.learner_is("online", 1, encoder="")  # demonstrations of before encoders had names
+    arm.play_for(0.3)
+    arm.wait_for_operator()
+
+
+def test_an_episode_says_whose_features_it_has_and_ends_when_they_become_anothers(
+        arm: PlayedArm) -> None:
+    running = arm.begin()
+    arm.encoder_is("bee")  # again, as a node that is started again says it
+    arm.play_for(0.3)
+    assert arm.rollout.attempt is not None
+    arm.encoder_is("wasp")
+    episode = arm.kept(running)
+    assert episode.encoder and not episode.trainable
+    assert "features are of encoder wasp now, not of bee" in episode.notes[-1]
 
 
 def test_an_arm_that_measures_but_knows_nothing_of_the_episode_ends_it(arm: PlayedArm) -> None:

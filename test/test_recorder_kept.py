@@ -67,6 +67,24 @@ def test_what_can_still_be_labelled_when_it_ends_is_kept(record: Record, tmp_pat
     assert not Spool(tmp_path / "shown/spool").ids and not recorder.failed
 
 
+def test_demonstrations_of_another_encoder_are_not_put_beside_those_of_one(
+        record: Record, tmp_path: Path) -> None:
+    """A policy cannot tell them apart, and learns from neither."""
+    recorder = record()
+    recorder.encoder = "bee"
+    show(recorder)
+    recorder.close()
+    assert [episode.encoder for episode in EpisodeStore(tmp_path / "shown")] == ["bee"]
+    again = record()
+    assert isinstance(again.next_attempt(), Attempt), "not known yet; the rest is missing as well"
+    again.encoder = "wasp"
+    missing = again.next_attempt()
+    assert isinstance(missing, Missing)
+    assert "features are of encoder wasp, the demonstrations in" in missing.why
+    again.encoder = "bee"
+    assert isinstance(again.next_attempt(), Attempt)
+
+
 def test_what_cannot_be_kept_when_it_ends_is_told_and_no_success(
         record: Record, tmp_path: Path, capfd: pytest.CaptureFixture[str],
         monkeypatch: pytest.MonkeyPatch) -> None:

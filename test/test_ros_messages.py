@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from array import array
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -49,7 +50,7 @@ def policy(version: int = 5) -> FlowPolicy:
 
 
 def test_an_episode_survives_the_wire_to_the_bit() -> None:
-    episode = random_episode()
+    episode = replace(random_episode(), encoder="0123abcd4567")
     again = convert.episode_of(over_the_wire(convert.episode_to_msg(episode)))
     assert again.to_bytes() == episode.to_bytes()
 
@@ -148,8 +149,10 @@ def test_weights_that_changed_on_the_way_are_refused() -> None:
 
 
 def test_a_round_names_its_version() -> None:
-    status = convert.LearnerStatus(stage="online", episodes_trained=7, round_versions=(30, 41))
+    status = convert.LearnerStatus(stage="online", episodes_trained=7, round_versions=(30, 41),
+                                   encoder="0123abcd4567")
     again = convert.learner_status_of(over_the_wire(convert.learner_status_to_msg(0, status)))
+    assert again == status
     assert [again.version_of_round(n) for n in (5, 6, 7, 8)] == [None, 30, 41, None]
 
 

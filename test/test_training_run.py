@@ -21,7 +21,7 @@ from poco_ros.cli import eval as eval_command
 from poco_ros.cli.eval import policies_of
 from poco_ros.core.episode import Episode
 from poco_ros.core.episode_store import EpisodeStore
-from poco_ros.core.errors import CheckpointError, ConfigError
+from poco_ros.core.errors import CheckpointError, ConfigError, DataError
 from poco_ros.core.tables import read_rows, write_rows
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import DemonstrationConfig
@@ -278,6 +278,31 @@ def test_the_last_policy_has_the_steps_of_the_run_though_its_last_round_is_open(
     found = policies_of(run.folder)
     assert found[FINETUNED] == run.trainer.environment_steps
     assert len(set(found.values())) == len(found) and found["steps-000000800"] == 800
+
+
+def test_episodes_of_another_encoder_are_not_stored(tmp_path: Path) -> None:
+    preset = preset_in(tmp_path / "demonstrations")
+    run = open_run(preset, tmp_path / "run", 4)
+    assert not run.encoder
+    run.store_episode(replace(episode(preset, 0, 8), encoder="bee"))
+    with pytest.raises(DataError, match="of encoder wasp, those of this run are of bee"):
+        run.store_episode(replace(episode(preset, 1, 8), encoder="wasp"))
+    run.store_episode(episode(preset, 1, 8))  # one that does not know
+    run.close()
+    again = open_run(preset, tmp_path / "run", 4)
+    assert again.encoder == "bee" and len(again.store) == 2
+    again.close()
+
+    taught = EpisodeStore(tmp_path / "demonstrations")
+    taught.add(replace(episode(preset, 102, 9), encoder="wasp"))
+    new = open_run(preset, tmp_path / "new", 4)
+    assert new.encoder == "wasp"
+    new.close()
+    taught.add(replace(episode(preset, 103, 9), encoder="bee", trainable=False))
+    taught.add(replace(episode(preset, 104, 9), encoder="fly"))
+    with pytest.raises(DataError, match=r"demonstrations: episodes whose features are of different"
+                                        r" encoders \(1 of wasp, 1 of fly\)"):
+        open_run(preset, tmp_path / "third", 4)
 
 
 def test_no_row_has_updates_of_two_stages(tmp_path: Path) -> None:

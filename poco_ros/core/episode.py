@@ -5,6 +5,8 @@ from __future__ import annotations
 import enum
 import json
 import re
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -58,6 +60,9 @@ class Episode:
     """Why the episode was marked, cut or not trainable, in words."""
     began: int = 0
     """Wall time [ns] at stamp 0, for an episode of the robot; 0 where time is simulated."""
+    encoder: str = ""
+    """Which encoder made the features of the pictures (see :func:`encoder_of`); empty: unknown, or
+    none did."""
 
     def __post_init__(self) -> None:
         if not _ID.match(self.id):
@@ -110,6 +115,8 @@ class Episode:
                  "notes": list(self.notes)}
         if self.began:
             words["began"] = self.began
+        if self.encoder:
+            words["encoder"] = self.encoder
         return save_tensors(tensors, metadata={"episode": json.dumps(words)})
 
     @classmethod
@@ -135,6 +142,21 @@ class Episode:
             return cls(**tensors, **words)
         except (KeyError, TypeError) as error:
             raise DataError(f"{source}: not the words of an episode ({error!r})") from error
+
+
+def encoder_of(episodes: Iterable[Episode], source: str) -> str:
+    """Return the encoder of all ``episodes`` that know theirs and are learned from; else empty.
+
+    Raises:
+        DataError: there are several: to networks, features of one mean nothing beside another's.
+    """
+    counts = Counter(e.encoder for e in episodes if e.encoder and e.trainable)
+    if len(counts) > 1:
+        told = ", ".join(f"{count} of {encoder}" for encoder, count in counts.most_common())
+        raise DataError(f"{source}: episodes whose features are of different encoders ({told});"
+                        " teach those of each encoder (weights, image size, head, crop of every"
+                        " camera) into a folder of their own")
+    return next(iter(counts), "")
 
 
 def safetensors_metadata(content: bytes) -> dict[str, Any]:

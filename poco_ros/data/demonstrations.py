@@ -6,7 +6,7 @@ import hashlib
 from pathlib import Path
 
 from poco_ros.core import config
-from poco_ros.core.episode import Episode
+from poco_ros.core.episode import Episode, encoder_of
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import DataError
 from poco_ros.core.robomimic import ROBOMIMIC_TASKS
@@ -116,7 +116,9 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
     if settings.kind == "npz":
         return _relabelled(path, task, settings.episodes)
     if settings.kind == "episodes":
-        return _stored(path)[:settings.episodes or None]
+        stored = _stored(path)[:settings.episodes or None]
+        encoder_of(stored, str(path))
+        return stored
     if settings.kind == "robomimic" and settings.path != AUTOMATIC:
         return _robomimic(path, task, settings.mask, settings.episodes)
     if settings.episodes < 1:

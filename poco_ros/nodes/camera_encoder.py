@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 from poco_msgs.msg import EpisodeStatus, Features
 from sensor_msgs.msg import CompressedImage, Image, JointState
+from std_msgs.msg import String
 
 from poco_ros.core import config
 from poco_ros.core.config import setting
@@ -26,7 +27,7 @@ from poco_ros.core.observation import ObservationLayout
 from poco_ros.preset import load_preset
 from poco_ros.robot.camera import Camera, Frame
 from poco_ros.robot.camera_watch import CameraFault
-from poco_ros.robot.encoder import Encoder
+from poco_ros.robot.encoder import Encoder, identity_of
 from poco_ros.robot.picture_log import BETWEEN, PictureLog, PictureRecorder
 from poco_ros.robot.vision_config import CameraConfig, VisionConfig
 from poco_ros.ros import convert, names
@@ -86,6 +87,9 @@ class CameraEncoder(HardwareNode):
         self._moments: deque[float] = deque(maxlen=60)
         self._reported: set[str] = set()
         self._features = self.create_publisher(Features, names.FEATURES, names.TICK_QOS)
+        self._identity = self.create_publisher(String, names.ENCODER, names.STATUS_QOS)
+        identity = identity_of(self.encoder, vision.cameras)
+        self._identity.publish(String(data=identity))
         self._pictures = {
             name: (self.create_publisher(CompressedImage, f"camera/{name}/image/compressed",
                                          names.SENSOR_QOS),
@@ -101,7 +105,7 @@ class CameraEncoder(HardwareNode):
         self.health.figures = self._figures
         self.get_logger().info(
             f"cameras {', '.join(self.layout.names)}, {self.encoder.feature_dim} features each,"
-            f" {self.encoder.description}")
+            f" {self.encoder.description} (encoder {identity})")
         if self.settings.autostart:
             self.autostart()
 

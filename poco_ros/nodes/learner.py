@@ -184,7 +184,7 @@ class Learner(PocoNode):
             updates_owed=trainer.updates_owed, updates_per_second=training.updates_per_second,
             metrics=training.last_metrics,
             detail=f"{trainer.updates_owed} updates to do" if trainer.updates_owed
-            else "waiting for an episode")
+            else "waiting for an episode", encoder=training.encoder)
         self._status.publish(convert.learner_status_to_msg(
             self.get_clock().now().nanoseconds, status))
         self._figures = {

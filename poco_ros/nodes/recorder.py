@@ -14,7 +14,7 @@ from pathlib import Path
 
 from poco_ros.core import config
 from poco_ros.core.config import setting
-from poco_ros.core.episode import Episode
+from poco_ros.core.episode import Episode, encoder_of
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.spool import Spool
@@ -68,8 +68,10 @@ class Recorder(EpisodeMaker):
         spool = Spool(folder / "spool")
         self._recorded: set[str] = set()
         """Ids of those that count."""
-        for episode in (*self._store, *map(spool.get, spool.ids)):
+        known = [*self._store, *map(spool.get, spool.ids)]
+        for episode in known:
             self._count(episode)
+        self._encoder = encoder_of(known, str(folder))
         self._made = 0
         self._begun = time.strftime("%Y%m%d-%H%M%S")
         self.delivery = Delivery(spool, self.health, to_folder(self._store), 5.0,
@@ -87,6 +89,9 @@ class Recorder(EpisodeMaker):
                                        f" {self.settings.source}; for more, give more episodes")
                 self.stopping.set()
             return Missing(f"all {wanted} demonstrations are recorded")
+        other = self.another_encoder(self._encoder, f"the demonstrations in {self._store.folder}")
+        if other is not None:
+            return other
         number = len(self._store) + len(self.delivery.spool)
         return Attempt(number, f"{self.settings.source}-{self._begun}-{self._made:04d}", 0)
 
@@ -97,6 +102,7 @@ class Recorder(EpisodeMaker):
     def ended(self, attempt: Attempt, episode: Episode) -> None:
         """Count it."""
         self._made += 1
+        self._encoder = self._encoder or episode.encoder
         self._count(episode)
 
     def relabelled(self, episode: Episode) -> None:

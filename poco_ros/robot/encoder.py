@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Sequence
 
@@ -13,7 +14,12 @@ from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.robot.encoder_weights import EncoderWeights, load_weights
 from poco_ros.robot.feature_head import FeatureHead
 from poco_ros.robot.resnet10 import ResNet10
-from poco_ros.robot.vision_config import IMAGE_SIZE, EncoderConfig, HeadConfig
+from poco_ros.robot.vision_config import (
+    IMAGE_SIZE,
+    CameraConfig,
+    EncoderConfig,
+    HeadConfig,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -74,6 +80,15 @@ class Encoder:
         """F, length of a picture's features."""
         return self._head.feature_dim
 
+    @property
+    def digest(self) -> str:
+        """A checksum of all that makes features of a picture: weights, head, image size."""
+        found = hashlib.sha256(f"{self.image_size} {self.head_config}".encode())
+        for name, tensor in sorted(self._model.state_dict().items()):
+            found.update(name.encode())
+            found.update(tensor.contiguous().numpy().tobytes())
+        return found.hexdigest()
+
     def encode(self, pictures: Sequence[np.ndarray]) -> np.ndarray:
         """Return the features (N, F) float32 of N pictures (H, W, 3) uint8, RGB.
 
@@ -100,3 +115,9 @@ class Encoder:
         except RuntimeError as error:
             raise CheckpointError(f"the fitted head does not fit pictures of {self.image_size} px:"
                                   f" {error}") from error
+
+
+def identity_of(encoder: Encoder, cameras: Sequence[CameraConfig]) -> str:
+    """Return a name (12 letters) of what makes features: the encoder, and what it is shown."""
+    shown = ", ".join(f"{camera.name}: {camera.crop}" for camera in cameras)
+    return hashlib.sha256(f"{encoder.digest} {shown}".encode()).hexdigest()[:12]

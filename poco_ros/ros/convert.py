@@ -248,7 +248,7 @@ def episode_to_msg(episode: Episode) -> EpisodeMsg:
         rewards=_floats(episode.rewards), policy_versions=_integers(episode.policy_versions),
         stamps=_integers(episode.stamps), terminated=episode.terminated,
         truncated=episode.truncated, outcome=episode.outcome.value, trainable=episode.trainable,
-        notes=list(episode.notes))
+        notes=list(episode.notes), encoder=episode.encoder)
 
 
 def _integers(values: np.ndarray) -> array[int]:
@@ -268,7 +268,8 @@ def episode_of(message: EpisodeMsg) -> Episode:
         stamps=np.frombuffer(message.stamps, np.int64),
         terminated=message.terminated, truncated=message.truncated,
         outcome=_outcome(message.outcome, what), trainable=message.trainable,
-        notes=tuple(message.notes), began=stamp_of(message.header.stamp))
+        notes=tuple(message.notes), began=stamp_of(message.header.stamp),
+        encoder=message.encoder)
 
 
 @dataclass(frozen=True)
@@ -312,6 +313,7 @@ class LearnerStatus:
     updates_per_second: float = 0.0
     metrics: dict[str, float] = field(default_factory=dict)
     detail: str = ""
+    encoder: str = ""
 
     def version_of_round(self, episodes: int) -> int | None:
         """Return the version that has learned from just ``episodes`` episodes; None = unknown."""
@@ -328,7 +330,7 @@ def learner_status_to_msg(stamp: int, status: LearnerStatus) -> LearnerStatusMsg
         environment_steps=status.environment_steps, updates=status.updates,
         updates_owed=status.updates_owed, updates_per_second=float(status.updates_per_second),
         metric_names=list(status.metrics), metric_values=array("f", status.metrics.values()),
-        detail=status.detail)
+        detail=status.detail, encoder=status.encoder)
 
 
 def learner_status_of(message: LearnerStatusMsg) -> LearnerStatus:
@@ -337,4 +339,5 @@ def learner_status_of(message: LearnerStatusMsg) -> LearnerStatus:
         message.stage, message.policy_version, message.episodes_stored, message.episodes_trained,
         tuple(message.round_versions), message.environment_steps, message.updates,
         message.updates_owed, message.updates_per_second,
-        dict(zip(message.metric_names, message.metric_values, strict=False)), message.detail)
+        dict(zip(message.metric_names, message.metric_values, strict=False)), message.detail,
+        message.encoder)

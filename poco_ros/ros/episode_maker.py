@@ -11,14 +11,14 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from poco_msgs.msg import EpisodeStatus as EpisodeStatusMsg
 from poco_msgs.msg import ExecutedAction, Features, Reward
 from poco_msgs.srv import Label, Reset
 from sensor_msgs.msg import JointState
-from std_msgs.msg import Header
+from std_msgs.msg import Header, String
 from std_srvs.srv import Trigger
 
 from poco_ros.core.episode import Episode, Outcome
@@ -37,6 +37,7 @@ from poco_ros.ros.operator_word import Presses
 from poco_ros.ros.settings import EpisodeConfig
 
 ENVIRONMENT = "environment side"
+SAME_ENCODER = "the encoder of what is learned from (camera_encoder)"
 OBSERVATIONS = "joint_states and features (arm_controller, camera_encoder)"
 CHECK_PERIOD = 0.05
 """Time between two looks at what is overdue [s]."""
@@ -89,11 +90,14 @@ class EpisodeMaker(PocoNode):
         self._next_check = 0.0
         self._presses = Presses()
         self._told = EpisodeTopic(self, self.settings.success_window)
+        self.encoder = ""
+        """Which encoder makes the features, on the robot; empty: not known yet."""
         loop = self.loop
         if not self.robot:
             loop.subscribe(Features, names.FEATURES, self._on_features, names.TICK_QOS, raw=True)
         else:
             loop.subscribe(Features, names.FEATURES, self._on_parts, names.TICK_QOS, wakes=False)
+            loop.subscribe(String, names.ENCODER, self._on_encoder, names.STATUS_QOS)
             self._joiner = ObservationJoiner(self.layout, self.settings.features_max_age)
             self._seen_at, self._hole = -math.inf, "no joint_states have come yet"
             self.observation: np.ndarray | None = None
@@ -239,6 +243,22 @@ class EpisodeMaker(PocoNode):
         except DataError as error:
             self.health.event("refused features", str(error))
 
+    def _on_encoder(self, message: String) -> None:
+        """Note who makes the features; another one in an episode is a hole in it."""
+        before, self.encoder = self.encoder, message.data
+        if before and before != self.encoder:
+            self._hole = f"features are of encoder {self.encoder} now, not of {before}"
+            self._end_at_hole()
+
+    def another_encoder(self, theirs: str, whose: str) -> Missing | None:
+        """Return that features are not of the encoder of ``whose`` data; None when they are."""
+        if not theirs or not self.encoder or theirs == self.encoder:
+            self.health.got(SAME_ENCODER)
+            return None
+        return Missing(f"features are of encoder {self.encoder}, {whose} of {theirs}; start"
+                       " camera_encoder with the weights, image size, head and crops of then"
+                       " (encoder:=, cameras:=)", SAME_ENCODER)
+
     def _on_joints(self, message: JointState) -> None:
         """Observe: the arm's measurement makes the observation of its tick."""
         self._seen_at = time.monotonic()
@@ -347,7 +367,7 @@ class EpisodeMaker(PocoNode):
              source: str = "") -> None:
         """Put the episode onto our disk, hand it over and begin the next."""
         try:
-            episode = self.finish(attempt, builder.build())
+            episode = self.finish(attempt, replace(builder.build(), encoder=self.encoder))
         except DataError as error:
             self.drop("; ".join([*builder.notes, str(error)]), pause=1.0)
             return

@@ -8,6 +8,8 @@ name                    type                             quality of service
 ``camera/image_raw``    ``sensor_msgs/Image``            sensor data; on the robot, of each
                                                          camera, ``camera/<name>/image_raw`` and
                                                          ``camera/<name>/image/compressed``
+``encoder``             ``std_msgs/String``              reliable, latched; which encoder (digest)
+                                                         makes the robot's features
 ``action_chunk``        ``poco_msgs/ActionChunk``        reliable, last 1
 ``executed_action``     ``poco_msgs/ExecutedAction``     reliable, last 50
 ``reward``              ``poco_msgs/Reward``             reliable, last 50
@@ -36,6 +38,7 @@ from rclpy.qos import (
 JOINT_STATES = "joint_states"
 FEATURES = "features"
 CAMERA = "camera/image_raw"
+ENCODER = "encoder"
 ACTION_CHUNK = "action_chunk"
 EXECUTED_ACTION = "executed_action"
 REWARD = "reward"

@@ -103,6 +103,9 @@ class Rollout(EpisodeMaker):
         if self._chunk_topic.get_subscription_count() == 0:
             return Missing(f"nobody listens to {names.ACTION_CHUNK}", ENVIRONMENT)
         self.health.got(WEIGHTS)
+        other = self.another_encoder(self._schedule.encoder, "what this run learns from is")
+        if other is not None:
+            return other
         if self.robot and self.observation is not None:
             refused = self._try_policy(self.observation)
             if refused:

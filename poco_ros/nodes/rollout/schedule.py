@@ -36,6 +36,11 @@ class Schedule:
         if learner.episodes_stored == self.number and not open_episode:
             self._steps = learner.environment_steps  # labels may have changed what counts
 
+    @property
+    def encoder(self) -> str:
+        """Which encoder made the features that the learner learns from; empty: unknown."""
+        return "" if self._learner is None else self._learner.encoder
+
     def ended(self, number: int, episode: Episode) -> None:
         """Count an episode that has ended."""
         self.number = number + 1
