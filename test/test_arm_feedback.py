@@ -34,7 +34,7 @@ OTHERS = [(0x2A8, struct.pack(">ihBB", 30_000, 0, 0x40, 0)), (0x2A1, bytes([1, *
 
 def awaiting(*missing: int) -> PiperFeedback:
     """Return one that has heard the joints once, and all the rest but some frames."""
-    feedback = PiperFeedback(snapshot_spread=0.004, report_timeout=0.5)
+    feedback = PiperFeedback(snapshot_spread=0.004, silence_timeout=0.12, report_timeout=0.5)
     for identifier, data in (*joint_frames(0), *OTHERS):
         if identifier not in missing:
             feedback.feed(identifier, data, -1e-3, -MILLISECOND, -MILLISECOND)
@@ -164,3 +164,13 @@ def test_what_was_said_before_a_silence_of_the_bus_does_not_count_after_it() -> 
     hear(at, *joint_frames(3))
     assert feedback.newest is not None and feedback.newest.monotonic_ns == at
     assert not find_faults(feedback.newest, 0.0, 0.12, 0.5)
+
+
+@pytest.mark.parametrize(("gap", "silent"), [(115, False), (125, True)])
+def test_a_gap_that_is_no_fault_is_no_silence(gap: int, silent: bool) -> None:
+    feedback = awaiting()
+    for at in (0, gap * MILLISECOND):
+        for identifier, data in joint_frames(1):
+            feedback.feed(identifier, data, at * 1e-9, at, at)
+    assert feedback.newest is not None
+    assert feedback.newest.monotonic_ns == (0 if silent else gap * MILLISECOND)

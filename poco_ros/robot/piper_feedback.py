@@ -22,7 +22,6 @@ _GRIPPER = struct.Struct(">ihB")
 _SPEED = struct.Struct(">h")
 _WILD_ANGLE = 720_000  # 0.001 degree: no joint turns that far, the frame is noise
 _MOTORS = 6
-_SILENCE = 100_000_000  # after so long without joints everything is awaited anew [ns]
 _REPORTS = (can_id.GRIPPER, can_id.STATUS, *can_id.MOTOR_STATE)
 
 
@@ -100,13 +99,15 @@ class JointSet:
 class PiperFeedback:
     """Takes frames on one thread, gives measurements on any.
 
-    At first and after a silence of the bus there is no measurement before gripper, status and
-    motors have been reported too: somebody may have taken the arm meanwhile. What is not reported
-    within the report timeout counts as missing from then on.
+    At first and after a silence of the bus, which is one where it is a fault, there is no
+    measurement before gripper, status and motors have been reported too: somebody may have taken
+    the arm meanwhile. What is not reported within the report timeout counts as missing from then
+    on.
     """
 
-    def __init__(self, snapshot_spread: float, report_timeout: float) -> None:
-        self._report_timeout = report_timeout
+    def __init__(self, snapshot_spread: float, silence_timeout: float,
+                 report_timeout: float) -> None:
+        self._silence_ns, self._report_timeout = round(silence_timeout * 1e9), report_timeout
         self._joints = JointSet(can_id.JOINTS_12, snapshot_spread)
         # A leader's frames come from software, their spread is not the firmware's.
         self._leader_joints = JointSet(can_id.LEADER_JOINTS_12, max(snapshot_spread, 0.02))
@@ -203,7 +204,7 @@ class PiperFeedback:
 
     def _all_is_reported(self, monotonic_ns: int) -> bool:
         """Take note of a set of joints; return whether the rest is known too, or is late."""
-        if self._joints_since is None or monotonic_ns - self._joints_at > _SILENCE:
+        if self._joints_since is None or monotonic_ns - self._joints_at > self._silence_ns:
             self._joints_since = monotonic_ns
             self._reported = dict.fromkeys(_REPORTS, monotonic_ns)
             self._from_before = set(_REPORTS)

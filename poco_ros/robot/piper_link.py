@@ -84,7 +84,8 @@ class PiperLink:
                                can_auto_init=False, logger_level=LogLevel.SILENT)
         logging.getLogger("can").setLevel(logging.WARNING)  # the SDK has silenced it
         self._sdk.tap = self._take
-        self.feedback = PiperFeedback(config.snapshot_spread, config.report_timeout)
+        self.feedback = PiperFeedback(config.snapshot_spread, config.silence_timeout,
+                                      config.report_timeout)
         self._sending = threading.RLock()
         self._sent: deque[tuple[int, bytes, float]] = deque(maxlen=64)
         self._connected = False
