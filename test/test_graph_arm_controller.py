@@ -525,6 +525,13 @@ def test_what_a_person_deactivates_while_it_starts_stays_so(
         cell: Cell, graph: Graph, driver: ArmDriver) -> None:
     node = graph.nodes[NODE]
     heard: list[Frame] = []
+
+    def reports_until_now() -> int:
+        """Hear all that was said while the person's words were awaited; return its number."""
+        end = time.monotonic() + 1.0
+        driver.wait(lambda: time.monotonic() > end, "time passes")
+        return driver.reports(NODE)
+
     node.interrupt()
     tell(cell, protocol.enable_command(7, False))
     wait_until(lambda: not any(cell.arm.enabled), "the motors are off")
@@ -535,7 +542,7 @@ def test_what_a_person_deactivates_while_it_starts_stays_so(
     driver.wait(lambda: driver.says(NODE, "waiting for operator_heartbeat", since), "it waits")
     with ArmRemote() as person:
         assert "it is inactive, and stays so" in person.deactivate()
-        since = driver.reports(NODE)
+        since = reports_until_now()
         driver.wait(beating(driver, lambda: driver.reports(NODE) > since + 2), "a keypad comes")
         assert driver.figure("state") == "inactive" and not any(cell.arm.enabled)
         assert "waiting" not in driver.diagnostics[NODE][-1][1]
@@ -549,7 +556,7 @@ def test_what_a_person_deactivates_while_it_starts_stays_so(
         assert not any(cell.arm.enabled)
         assert "keep their power" in person.deactivate()
         cell.arm.config = quick
-        since = driver.reports(NODE)
+        since = reports_until_now()
         driver.wait(lambda: driver.reports(NODE) > since + 2, "time passes")
         assert driver.figure("state") == "inactive" and all(cell.arm.enabled)
 
