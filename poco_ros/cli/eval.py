@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from poco_ros.run_folder import (
     CLONED,
     EVALUATION_SEED,
     FINETUNED,
+    Kept,
     RunFolder,
     read_policy,
     steps_of,
@@ -75,10 +77,29 @@ def evaluate_shown(workers: EpisodeWorkers, policy: Policy, episodes: int, seed:
         return evaluate(workers, policy, episodes, seed, lambda _: bar.advance(task))
 
 
+def _had(folder: RunFolder) -> Callable[[str, int], Kept]:
+    """Return what tells when the run had a policy, of a name and so many updates.
+
+    It is noted; of runs of an earlier version and of a policy that a run began with, the rows of
+    the metrics say as much.
+    """
+    noted, rows = folder.read_kept(), read_rows(folder.metrics)
+
+    def tell(name: str, updates: int) -> Kept:
+        kept = noted.get(name)
+        if kept and kept.updates == updates:
+            return kept
+        before = [row for row in rows if int(row["updates"]) <= updates]
+        return Kept(updates, max((int(row["environment_steps"]) for row in before), default=0),
+                    float(before[-1]["minutes"]) if before else 0.0)
+
+    return tell
+
+
 def policies_of(folder: RunFolder) -> dict[str, int]:
     """Return name -> environment steps of the policies that a run's curve is made of."""
     found: dict[str, int] = {}
-    noted = folder.read_kept()
+    had = _had(folder)
     for path in sorted(folder.policies.glob("*.safetensors")):
         steps = steps_of(path.stem)
         if path.stem == CLONED:
@@ -86,11 +107,7 @@ def policies_of(folder: RunFolder) -> dict[str, int]:
         elif path.stem == FINETUNED:
             # Of the run's end, or of an earlier one where the run went on with more steps.
             done = folder.load_policy(FINETUNED).version - 1
-            kept = noted.get(FINETUNED)
-            steps_then = [int(row["environment_steps"]) for row in read_rows(folder.metrics)
-                          if int(row["updates"]) <= done]
-            found[FINETUNED] = kept.environment_steps if kept and kept.updates == done \
-                else max(steps_then, default=0)
+            found[FINETUNED] = had(FINETUNED, done).environment_steps
         elif steps is not None:
             found[path.stem] = steps
     if FINETUNED in found:  # where there is another one of these steps it is the same policy
@@ -107,9 +124,7 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
     """Evaluate every policy of a run that is not in its table yet; return name -> success rate."""
     known = {row["policy"]: row for row in folder.read_evaluations()
              if (row["seed"], row["episodes"]) == (str(seed), str(episodes))}
-    noted = folder.read_kept()
-    minutes = [(int(row["updates"]), float(row["minutes"]))
-               for row in read_rows(folder.metrics)]
+    had = _had(folder)
     rates: dict[str, float] = {}
     for name, steps in policies_of(folder).items():
         policy = folder.load_policy(name)
@@ -118,12 +133,9 @@ def evaluate_run(folder: RunFolder, workers: EpisodeWorkers, episodes: int, seed
             rates[name] = float(known[name]["success_rate"])
             continue
         found = evaluate_shown(workers, policy, episodes, seed, console, name)
-        kept = noted.get(name)
-        took = [kept.minutes] if kept and kept.updates == done else [
-            minute for updates, minute in minutes if updates <= done]
         folder.add_evaluation({
             "policy": name, "environment_steps": steps, "updates": done,
-            "minutes": f"{took[-1] if took else 0.0:.2f}", "successes": found.successes,
+            "minutes": f"{had(name, done).minutes:.2f}", "successes": found.successes,
             "episodes": found.episodes, "success_rate": f"{found.success_rate:.4f}",
             "seed": seed})
         rates[name] = found.success_rate

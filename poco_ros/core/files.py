@@ -33,6 +33,17 @@ def write_synced(path: Path, content: bytes) -> None:
         os.fsync(stream.fileno())
 
 
+@contextmanager
+def naming(path: str | Path) -> Iterator[None]:
+    """Let an OSError of the block name ``path``: a full disk names none, or the temporary one."""
+    try:
+        yield
+    except OSError as error:
+        if PREFIX in str(error.filename or PREFIX):
+            error.filename = str(path)
+        raise
+
+
 def lock(folder: Path) -> BinaryIO | None:
     """Return a file that locks ``folder`` until it is closed; None: another process has it.
 
@@ -44,12 +55,13 @@ def lock(folder: Path) -> BinaryIO | None:
     folder.mkdir(parents=True, exist_ok=True)
     stream = open(folder / ".lock", "wb")
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
+        with naming(stream.name):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         stream.close()
-        if isinstance(error, BlockingIOError):
-            return None
-        error.filename = stream.name
+        return None
+    except OSError:
+        stream.close()
         raise
     return stream
 
@@ -66,21 +78,20 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary: Path | None = None
-    try:
-        descriptor, name = tempfile.mkstemp(prefix=f"{PREFIX}{path.name}-", dir=path.parent)
-        os.close(descriptor)
-        temporary = Path(name)
-        yield temporary
-        with open(temporary, "rb") as stream:
-            os.fsync(stream.fileno())
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException as error:
-        if temporary is not None:
-            temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError) and PREFIX in str(error.filename or PREFIX):
-            error.filename = str(path)  # a full disk names no file, else it is the temporary one
-        raise
+    with naming(path):
+        try:
+            descriptor, name = tempfile.mkstemp(prefix=f"{PREFIX}{path.name}-", dir=path.parent)
+            os.close(descriptor)
+            temporary = Path(name)
+            yield temporary
+            with open(temporary, "rb") as stream:
+                os.fsync(stream.fileno())
+            os.chmod(temporary, 0o644)
+            os.replace(temporary, path)
+        except BaseException:
+            if temporary is not None:
+                temporary.unlink(missing_ok=True)
+            raise
     sync_directory(path.parent)
 
 

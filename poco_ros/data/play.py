@@ -19,7 +19,14 @@ from poco_ros.data.config import PlayConfig
 from poco_ros.data.ogbench_format import FORMATS, read_play_data
 from poco_ros.data.oracles import make_oracles
 from poco_ros.data.seeded import PLAY, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, make_once, settings_path
+from poco_ros.data.shards import (
+    Shards,
+    claim,
+    make_missing,
+    make_once,
+    parts_of,
+    settings_path,
+)
 from sim_bridge.ogbench_models import Repeatable, make_collection
 from sim_bridge.processes import Handler
 
@@ -61,19 +68,15 @@ def generate_ogbench(settings: PlayConfig, out: str | Path, workers: int = 0,
     return out
 
 
-def _parts(out: Path) -> Shards:
-    return Shards(out.with_suffix(".parts"))
-
-
 def _is_made(settings: PlayConfig, out: Path) -> bool:
-    parts, validation = _parts(out), validation_path(out)
+    parts, validation = parts_of(out), validation_path(out)
     claim(config.to_yaml(settings), parts, out, validation)
     # Pieces go last, when all has been checked.
     return out.exists() and validation.exists() and not parts.folder.exists()
 
 
 def _make(settings: PlayConfig, out: Path, workers: int, show_progress: bool) -> None:
-    text, parts, validation = config.to_yaml(settings), _parts(out), validation_path(out)
+    text, parts, validation = config.to_yaml(settings), parts_of(out), validation_path(out)
     if not (out.exists() and validation.exists()):
         total = settings.num_trajs + validation_trajectories(settings.num_trajs)
         arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}

@@ -27,7 +27,14 @@ from poco_ros.data.directed.robomimic.operators import OPERATORS
 from poco_ros.data.robomimic import Demo, write_robomimic
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.data.seeded import ROBOMIMIC, demonstration_seed, global_numpy_seed
-from poco_ros.data.shards import Shards, claim, make_missing, make_once, settings_path
+from poco_ros.data.shards import (
+    Shards,
+    claim,
+    make_missing,
+    make_once,
+    parts_of,
+    settings_path,
+)
 from sim_bridge.processes import Handler
 from sim_bridge.robosuite_env import ENVIRONMENTS, RobosuiteEnvironment
 
@@ -57,18 +64,14 @@ def generate_robomimic(settings: RobomimicConfig, out: str | Path, workers: int 
     return out
 
 
-def _parts(out: Path) -> Shards:
-    return Shards(out.with_suffix(".parts"))
-
-
 def _is_made(settings: RobomimicConfig, out: Path) -> bool:
-    parts = _parts(out)
+    parts = parts_of(out)
     claim(config.to_yaml(settings), parts, out)
     return out.exists() and not parts.folder.exists()  # pieces go last, when all has been checked
 
 
 def _make(settings: RobomimicConfig, out: Path, workers: int, show_progress: bool) -> None:
-    text, parts = config.to_yaml(settings), _parts(out)
+    text, parts = config.to_yaml(settings), parts_of(out)
     if not out.exists():
         arguments = {"settings": config.to_dict(settings), "folder": str(parts.folder)}
         make_missing(parts, text, settings.num_trajs, f"{__name__}:demonstration_handler",

@@ -90,6 +90,11 @@ def make_once(path: Path, is_made: Callable[[], bool], make: Callable[[], None])
             make()
 
 
+def parts_of(out: Path) -> Shards:
+    """Return the pieces from which the file ``out`` is made."""
+    return Shards(out.with_suffix(".parts"))
+
+
 def settings_path(out: Path) -> Path:
     """Return where the settings are kept that the file ``out`` was made with."""
     return out.with_suffix(".yaml")

@@ -23,7 +23,14 @@ from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from poco_ros.core.errors import CheckpointError
-from poco_ros.core.files import LATEST, PREFIX, sync_directory, write_atomic, write_synced
+from poco_ros.core.files import (
+    LATEST,
+    PREFIX,
+    naming,
+    sync_directory,
+    write_atomic,
+    write_synced,
+)
 
 FORMAT = "poco-checkpoint-1"
 TENSORS, WORDS = "training.safetensors", "training.json"
@@ -53,17 +60,16 @@ def save_checkpoint(folder: str | Path, name: str, tensors: dict[str, Tensor],
     content = save_tensors({key: value.cpu() for key, value in tensors.items()})
     words = {"format": FORMAT, "sha256": hashlib.sha256(content).hexdigest(), **words}
     temporary = Path(tempfile.mkdtemp(prefix=PREFIX, dir=folder))
-    try:
-        write_synced(temporary / TENSORS, content)
-        write_synced(temporary / WORDS, json.dumps(words, indent=1).encode())
-        sync_directory(temporary)
-        final = _free_name(folder, name)
-        os.rename(temporary, final)
-    except BaseException as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if isinstance(error, OSError) and PREFIX in str(error.filename or PREFIX):
-            error.filename = str(folder)  # a full disk names no file, else it is the temporary one
-        raise
+    with naming(folder):
+        try:
+            write_synced(temporary / TENSORS, content)
+            write_synced(temporary / WORDS, json.dumps(words, indent=1).encode())
+            sync_directory(temporary)
+            final = _free_name(folder, name)
+            os.rename(temporary, final)
+        except BaseException:
+            shutil.rmtree(temporary, ignore_errors=True)
+            raise
     sync_directory(folder)
     write_atomic(folder / LATEST, final.name + "\n")
     for other in folder.iterdir():

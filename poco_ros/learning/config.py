@@ -341,6 +341,8 @@ def shared_settings(section: Mapping[str, Any], algorithm: str) -> dict[str, Any
     return {key: value for key, value in section.items() if key not in others}
 
 
+OF_CAPTURED_UPDATES = (("precision", "fp32"), ("compiled", False))
+"""Settings of updates that are captured on a GPU, and their values where nothing is asked for."""
 PUBLISHED, FULL, CLONE = "published", "full", "bc"
 """What the offline stage optimises."""
 
@@ -394,7 +396,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         if self.device.split(":")[0] == "cuda":
             return
-        for name, plain in (("precision", "fp32"), ("compiled", False)):
+        for name, plain in OF_CAPTURED_UPDATES:
             if getattr(self, name) != plain:
                 raise ConfigError(f"{name} is {getattr(self, name)}, which is for a GPU, and"
                                   f" device is {self.device}; set device to cuda, or {name} to"
@@ -408,7 +410,7 @@ def check_schedule(agent: AgentConfig, train: TrainConfig) -> None:
                           " of the newest policy alone; set sync_lag to 0 (episodes of a round"
                           " may still run at the same time, see actors)")
     if isinstance(agent, PPOConfig):
-        for name, plain in (("precision", "fp32"), ("compiled", False)):
+        for name, plain in OF_CAPTURED_UPDATES:
             if getattr(train, name) != plain:
                 raise ConfigError(f"{name} is {getattr(train, name)}, which updates of"
                                   f" {agent.algorithm} do not have; set {name} to {plain}")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from torch.utils.tensorboard import SummaryWriter
 
+from poco_ros.core.files import naming
 from poco_ros.core.tables import read_rows, write_rows
 
 PROGRESS = ("minutes", "stage", "updates", "environment_steps", "episodes", "success_rate",
@@ -65,7 +66,7 @@ class MetricsLog:
         means = self.means()
         self._sums, self._count = {}, 0
         row = {**progress, **{name: f"{value:.6g}" for name, value in means.items()}}
-        with self._named():
+        with naming(self.path):
             self._writer.writerow(row)
             self._stream.flush()
         shown = {f"run/{name}": float(str(progress[name])) for name in (
@@ -89,15 +90,6 @@ class MetricsLog:
         except OSError:
             self._board = None
 
-    @contextmanager
-    def _named(self) -> Iterator[None]:
-        """Name the file in the error of a full disk, which names none."""
-        try:
-            yield
-        except OSError as error:
-            error.filename = error.filename or str(self.path)
-            raise
-
     def close(self) -> None:
         """Flush and close both files.
 
@@ -107,5 +99,5 @@ class MetricsLog:
         if self._board is not None:
             with suppress(OSError):
                 self._board.close()
-        with self._named():
+        with naming(self.path):
             self._stream.close()
