@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
+from poco_ros.core.clock import wall_time
 from poco_ros.robot.camera_source import CameraError, CameraSource
 from poco_ros.robot.camera_watch import CameraFault, FrameWatch
 from poco_ros.robot.vision_config import CameraConfig
@@ -137,7 +138,7 @@ class Camera:
     def _publish(self, picture: np.ndarray, monotonic_ns: int) -> None:
         picture = crop(picture, self.config.crop)
         picture.setflags(write=False)
-        wall_ns = time.time_ns() - (time.monotonic_ns() - monotonic_ns)
+        wall_ns = wall_time(monotonic_ns)
         with self._news:
             self._trouble = None
             if not self._watch.add(picture, monotonic_ns):

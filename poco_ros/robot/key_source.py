@@ -7,6 +7,7 @@ import time
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
+from poco_ros.core.clock import wall_time
 from poco_ros.core.errors import PocoError
 
 
@@ -33,7 +34,7 @@ class RawKey:
     @classmethod
     def at(cls, name: str, monotonic_ns: int) -> RawKey:
         """Return a key that went down at ``monotonic_ns``."""
-        return cls(name, monotonic_ns, time.time_ns() - (time.monotonic_ns() - monotonic_ns))
+        return cls(name, monotonic_ns, wall_time(monotonic_ns))
 
 
 class KeySource(ABC):
