@@ -23,6 +23,7 @@ from typing import Any
 
 import torch
 
+from benchmarks import SKIPPED
 from benchmarks.update import PAPER, update_of, world
 from poco_ros.learning.agents import Phase
 from poco_ros.learning.captured import DeviceUpdater
@@ -143,8 +144,8 @@ def compare(config: PocoConfig, device: str, rounds: int, **settings: Any) -> bo
     return True
 
 
-def main() -> None:
-    """Print the figures on the best device there is."""
+def main() -> int:
+    """Print the figures on the best device there is; return SKIPPED where there are none."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="cores of both, on the CPU")
@@ -152,15 +153,15 @@ def main() -> None:
     args = parser.parse_args()
     if importlib.util.find_spec("jax") is None:
         print("update_jax: skipped: JAX is not installed; pip install -e '.[bench]'")
-        return
+        return SKIPPED
     if torch.cuda.is_available():
-        compare(PAPER, "cuda", args.rounds, precision="tf32", compiled=args.compiled)
-        return
+        done = compare(PAPER, "cuda", args.rounds, precision="tf32", compiled=args.compiled)
+        return 0 if done else SKIPPED
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:args.threads])  # JAX inherits it
     torch.set_num_threads(args.threads)
     print(f"paper's size on the CPU, {args.threads} threads of each, on the same cores")
-    compare(PAPER, "cpu", args.rounds)
+    return 0 if compare(PAPER, "cpu", args.rounds) else SKIPPED
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

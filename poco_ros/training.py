@@ -17,7 +17,7 @@ from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.files import lock
 from poco_ros.data.demonstrations import load_demonstrations
-from poco_ros.learning.captured import check_device
+from poco_ros.learning.gpus import check_device
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.policies import Policy, Signature
 from poco_ros.learning.trainer import Trainer

@@ -78,8 +78,6 @@ class RobosuiteEnvironment(SimulatedEnvironment):
     """Between the fingers."""
 
     def __init__(self, task: TaskConfig) -> None:
-        if task.number != 1:
-            raise ConfigError(f"{task.domain} has only task 1, not {task.number}")
         self.robomimic = ROBOMIMIC_TASKS[task.domain]
         self.simulator: ManipulationEnv = robosuite.make(
             self.robomimic.env_name, renderer="mujoco", seed=0, **OPTIONS)

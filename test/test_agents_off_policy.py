@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 import torch
-from learning_support import agent_for, bandit_batch
+from learning_support import agent_for, random_episode
 from torch.distributions import Independent, Normal, TanhTransform, TransformedDistribution
 
 from poco_ros.core.config import from_dict
@@ -15,11 +16,14 @@ from poco_ros.learning.agents import Agent, Batch, Phase
 from poco_ros.learning.agents.bc import BehaviourCloning
 from poco_ros.learning.agents.dsrl import DSRL
 from poco_ros.learning.agents.fql import FlowQLearning
+from poco_ros.learning.agents.parts import WithCritic
 from poco_ros.learning.agents.qc import QChunking
 from poco_ros.learning.agents.rlpd import RLPD
-from poco_ros.learning.config import AgentConfig
+from poco_ros.learning.config import AgentConfig, TrainConfig
+from poco_ros.learning.experience import ReplayExperience
 from poco_ros.learning.networks import TanhGaussian
 from poco_ros.learning.policies import EVALUATE, EXPLORE
+from poco_ros.learning.replay import ChunkBatch
 
 A = TypeVar("A", bound=Agent)
 
@@ -40,6 +44,45 @@ def random_batch(count: int = 6, observation: int = 3, chunk: int = 4) -> Batch:
                  torch.rand(count, generator=generator),
                  torch.randn(count, observation, generator=generator),
                  torch.tensor([0.98, 0.0, 0.98, 0.98, 0.0, 0.98])[:count], torch.ones(count))
+
+
+# -- the critic of all of them ---------------------------------------------------------------
+
+
+@pytest.mark.parametrize("algorithm", ["poco", "qc", "qc_fql", "rlpd_ac", "dsrl"])
+def test_a_step_of_the_critic_is_on_its_rows_and_the_target_follows_by_tau(algorithm: str) -> None:
+    """Loss and gradient equal a sum over members and the rows that count, written out."""
+    small = {"noise_hidden_dim": 24, "noise_layers": 2} if algorithm == "dsrl" else {}
+    agent = make(WithCritic, algorithm, num_critics=3, tau=0.25, lr=0.01, **small)
+    batch = dataclasses.replace(random_batch(), critic_valid=torch.tensor([1.0, 1, 0, 1, 0, 1]))
+    with torch.no_grad():
+        for p in agent.critic.parameters():
+            p.add_(0.3 * torch.randn_like(p))  # online and target differ
+    state = agent.generator.get_state()
+    targets = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    online = list(agent.critic.parameters())
+    total = torch.zeros(())
+    for row in (0, 1, 3, 5):
+        q = agent.critic(batch.observations[row:row + 1], batch.chunks[row:row + 1])
+        for member in range(3):
+            total = total + (q[member, 0] - targets[row]).square() / (4 * 3)
+    expected = torch.autograd.grad(total, online)
+    followed = [p.clone() for p in agent.target_critic.parameters()]
+    metrics = agent.update_critic(batch)
+    assert float(metrics["critic/loss"]) == pytest.approx(float(total.detach()), rel=1e-5)
+    for p, wanted in zip(online, expected, strict=True):
+        torch.testing.assert_close(p.grad, wanted, rtol=1e-4, atol=1e-6)
+    for now, before, p in zip(agent.target_critic.parameters(), followed, online, strict=True):
+        torch.testing.assert_close(now, 0.75 * before + 0.25 * p.detach())
+
+
+def test_a_batch_without_a_row_for_the_critic_leaves_it_as_it_is() -> None:
+    agent = make(WithCritic, "qc")
+    before = [p.clone() for p in agent.critic.parameters()]
+    agent.update_critic(dataclasses.replace(random_batch(), critic_valid=torch.zeros(6)))
+    assert all(torch.equal(p, old) for p, old in zip(agent.critic.parameters(), before,
+                                                     strict=True))
 
 
 # -- Q-chunking ------------------------------------------------------------------------------
@@ -112,6 +155,28 @@ def test_fql_loss_is_the_weighted_distillation_minus_q() -> None:
     assert float(cloning.detach()) == pytest.approx(float(7.0 * distillation), rel=1e-5)
 
 
+def test_fql_targets_are_of_its_own_clipped_action_by_the_target_critics() -> None:
+    agent, batch = make(FlowQLearning, "qc_fql", num_critics=3), random_batch()
+    with torch.no_grad():
+        for p in agent.critic.parameters():
+            p.add_(0.3 * torch.randn_like(p))  # online and target differ
+        agent.one_step.layers[-1].bias.add_(2.0)  # some of what it does is beyond 1
+    state = agent.generator.get_state()
+    targets = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    noise = torch.randn(6, 4, generator=agent.generator)
+    beyond = 0
+    for row in range(6):
+        observation = batch.next_observations[row:row + 1]
+        with torch.no_grad():
+            chunk = agent.one_step(observation, noise[row:row + 1])
+            beyond += int((chunk.abs() > 1).sum())
+            members = agent.target_critic(observation, chunk.clamp(-1, 1))[:, 0].tolist()
+        expected = float(batch.rewards[row]) + float(batch.bootstrap[row]) * sum(members) / 3
+        assert float(targets[row]) == pytest.approx(expected, abs=1e-5)
+    assert beyond, "the example must have something to clip"
+
+
 def test_fql_never_moves_the_flow_or_the_critic_by_its_one_step_loss() -> None:
     agent, batch = make(FlowQLearning, "qc_fql"), random_batch()
     before = agent.state()
@@ -171,13 +236,30 @@ def test_rlpd_targets_are_the_mean_or_the_least_of_random_members(members: int,
     torch.testing.assert_close(found, batch.rewards + batch.bootstrap * q_next)
 
 
-def test_the_temperature_falls_while_the_entropy_is_above_its_target_and_rises_below() -> None:
-    for scale, falls in ((50.0, True), (-50.0, False)):  # targets far below and far above
-        agent = make(RLPD, "rlpd_ac", target_entropy_scale=0.5)
-        object.__setattr__(agent.config, "target_entropy_scale", scale)
-        before = float(agent.temperature().detach())
-        agent.update_actor(random_batch().observations)
-        assert (float(agent.temperature().detach()) < before) is falls
+@pytest.mark.parametrize("cls, algorithm", [(RLPD, "rlpd_ac"), (DSRL, "dsrl")])
+@pytest.mark.parametrize("surplus", [0.5, -0.5])
+def test_the_price_of_entropy_falls_above_its_target_and_rises_below(
+        cls: type[Any], algorithm: str, surplus: float) -> None:
+    """The target is -scale a number of the chunk, all numbers together."""
+    settings = {"noise_hidden_dim": 24, "noise_layers": 2} if cls is DSRL else {}
+    probe, observations = make(cls, algorithm, **settings), random_batch().observations
+    entropy = float(probe.update_actor(observations)["sac/entropy"])
+    agent = make(cls, algorithm, target_entropy_scale=0.5, **settings)
+    # A scale below zero, which settings refuse: the target has to lie beside this very entropy.
+    object.__setattr__(agent.config, "target_entropy_scale", -(entropy - surplus) / 4)
+    before = float(agent.temperature().detach())
+    gradients = {}
+    descend = agent.descend
+
+    def watch(optimizer: torch.optim.Optimizer, loss: torch.Tensor) -> None:
+        descend(optimizer, loss)
+        gradients[id(optimizer)] = optimizer.param_groups[0]["params"][0].grad.clone()
+
+    agent.descend = watch
+    agent.update_actor(observations)
+    assert (float(agent.temperature().detach()) < before) is (surplus > 0)
+    # alpha = exp(x), so d/dx of alpha * (entropy - target) is that itself
+    assert float(list(gradients.values())[1]) == pytest.approx(before * surplus, rel=1e-3)
 
 
 @pytest.mark.parametrize("cls, algorithm, aggregate", [
@@ -270,6 +352,23 @@ def test_dsrl_is_the_cloned_flow_until_it_has_learned_to_steer() -> None:
     assert np.array_equal(judged.act(observation, 3), judged.act(observation, 4)), "its mode"
 
 
+@pytest.mark.parametrize(("algorithm", "share"), [("rlpd", 0.5), ("rlpd_ac", 0.5), ("qc", None)])
+def test_half_of_rlpds_batches_are_demonstrations_whatever_there_is_of_its_own(
+        algorithm: str, share: float | None) -> None:
+    agent = make(Agent, algorithm, batch_size=64)
+    experience = ReplayExperience(agent.signature, agent.config, TrainConfig(offline_steps=0),
+                                  [random_episode(1, 6)])
+    for number in range(2, 12):
+        experience.add(random_episode(number, 6))
+    generator = np.random.default_rng(0)
+    shares = [float(np.mean(experience.batch(generator).observations[:, 0] == 1))
+              for _ in range(50)]
+    if share is not None:
+        assert set(shares) == {share}
+    else:  # uniform over all data, of which a tenth or so are demonstrations
+        assert 0.03 < np.mean(shares) < 0.2
+
+
 # -- learning --------------------------------------------------------------------------------
 
 
@@ -277,41 +376,59 @@ LEARNERS: dict[str, dict[str, Any]] = {
     "poco": {"num_candidates": 8, "eta": 0.05, "zeta": 1.0, "beta": 5.0, "flow_steps": 5},
     "qc": {"num_candidates": 8, "flow_steps": 5},
     "qc_fql": {"alpha": 1.0, "flow_steps": 5},
+    "fql": {"alpha": 1.0, "flow_steps": 5, "chunk_horizon": 1},
     "rlpd_ac": {"num_critics": 4},
+    "rlpd": {"num_critics": 4, "chunk_horizon": 1},
     "dsrl": {"noise_hidden_dim": 64, "noise_layers": 2, "flow_steps": 5, "distillation_steps": 2},
 }
 
 
 @pytest.mark.parametrize("algorithm", list(LEARNERS))
-def test_it_learns_which_of_two_modes_pays(algorithm: str) -> None:
-    """Demonstrations have two modes of equal share, one is rewarded. Learning from them and from
-    what it does itself, an agent must come to do the good one.
+def test_it_learns_which_of_two_modes_leads_to_a_reward(algorithm: str) -> None:
+    """Two chunks: the first leads where the second is rewarded, or where nothing is, so what it is
+    worth comes through the target critic alone. Demonstrations have two modes of equal share; with
+    them and what it does itself an agent must come to do the good one.
     """
-    values = {"algorithm": algorithm, "chunk_horizon": 1, "hidden_dim": 64, "num_layers": 2,
-              "lr": 1e-3, "tau": 0.05, **LEARNERS[algorithm]}
+    values = {"algorithm": algorithm, "chunk_horizon": 2, "hidden_dim": 64, "num_layers": 2,
+              "lr": 1e-3, "tau": 0.05, "gamma": 0.9, **LEARNERS[algorithm]}
     agent = agent_for(from_dict(AgentConfig, values, "test"), 1, 1)
-    generator, own = np.random.default_rng(0), [np.zeros(0)]
+    steps = agent.config.chunk_horizon
+    generator, own = np.random.default_rng(0), [np.zeros((0, steps))]
+
+    def chunks(places: np.ndarray) -> np.ndarray:
+        """Two modes of equal share, wherever one is."""
+        side = generator.choice([-1.0, 1.0], len(places))
+        return 0.5 * side[:, None] + 0.05 * generator.standard_normal((len(places), steps))
 
     def batch() -> Batch:
-        side = generator.choice([-1.0, 1.0], 128)
-        drawn = 0.5 * side + 0.05 * generator.standard_normal(128)
+        places = generator.choice([0.0, 0.0, 1.0, -1.0], 128)
+        drawn = chunks(places)
         if len(own[0]):
-            drawn[:96] = generator.choice(own[0], 96)
-        return bandit_batch(drawn[:, None], (drawn > 0.2).astype(np.float32))
+            drawn[:96] = own[0][generator.integers(len(own[0]), size=96)]
+            places[:96] = 0.0
+        good, begins = drawn.mean(axis=1) > 0.2, places == 0.0
+        found = ChunkBatch(
+            observations=places.astype(np.float32)[:, None],
+            actions=drawn.astype(np.float32)[:, :, None], valid=np.ones((128, steps), np.float32),
+            rewards=((places == 1.0) & good).astype(np.float32),
+            next_observations=np.where(good, 1.0, -1.0).astype(np.float32)[:, None],
+            bootstrap=np.where(begins, 0.9**steps, 0.0).astype(np.float32),
+            critic_valid=np.ones(128, np.float32))
+        return Batch.of(found, agent.normalizer)
 
     def act(count: int, mode: str) -> np.ndarray:
         policy = agent.policy(1, mode)
-        return np.array([policy.act(np.zeros(1, np.float32), int(seed))[0, 0]
+        return np.array([policy.act(np.zeros(1, np.float32), int(seed)).reshape(steps)
                          for seed in generator.integers(0, 1 << 40, count)])
 
     for _ in range(300):
         agent.update(batch(), Phase.CLONE)
     if algorithm in ("poco", "qc_fql", "dsrl"):  # what they do before there is a critic
-        assert 0.35 < float(np.mean(act(300, EXPLORE) > 0.0)) < 0.65
+        assert 0.35 < float(np.mean(act(300, EXPLORE).mean(axis=1) > 0.0)) < 0.65
     for _ in range(100):
         agent.update(batch(), Phase.CRITIC)
     for _ in range(25):
         own[0] = np.concatenate([own[0], act(16, EXPLORE)])
         for _ in range(15):
             agent.update(batch(), Phase.FULL)
-    assert float(np.mean(act(300, EVALUATE) > 0.2)) > 0.85
+    assert float(np.mean(act(300, EVALUATE).mean(axis=1) > 0.2)) > 0.85

@@ -204,6 +204,14 @@ def test_algorithms_of_a_task_have_equal_data_under_a_name_of_its_own(tmp_path: 
         "demonstrations": {"kind": "play"}}}}}, "there are no play data for lift"),
     ({"tasks": {"cube": {"preset": "cpu_cube_single", "overrides": {
         "demonstrations": {"kind": "npz", "path": "nowhere.npz"}}}}}, "nowhere.npz"),
+    ({"tasks": {"lift": {"preset": "cpu_lift", "overrides": {"task": {"reward": "staged"}}}}},
+     "lift/poco/base: lift-task1: robomimic's files reward a step for the success"),
+    ({"tasks": {"lift": {"preset": "cpu_lift", "overrides": {"task": {"number": 2}}}}},
+     "lift/poco/base: task: number is 2: lift has only task 1"),
+    ({"tasks": {"lift": {"preset": "cpu_lift", "overrides": {"demonstrations": {
+        "mask": "nope"}}}}}, "mask is 'nope', of those that are made there are trainable"),
+    ({"overrides": {"demonstrations": {"episodes": 0}}}, "no demonstrations are asked for"),
+    ({"overrides": {"demonstrations": {"mask": "better"}}}, "mask 'better' is for"),
     ({"overrides": {"train": {"eval_every": 0}}}, "train.eval_every is 0"),
     ({"budgets": {"b": {"online_steps": -5}}}, "online_steps: -5 is below the minimum 0"),
     ({"algorithms": {"dppo": {}}}, "cube/dppo/base: sync_lag is 1: dppo learns from episodes of"),

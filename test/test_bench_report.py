@@ -16,6 +16,7 @@ from poco_ros.bench.cell_folder import BenchFolder, State
 from poco_ros.bench.figures import draw_ablation, draw_success, draw_variants
 from poco_ros.bench.report import write_report, write_tables
 from poco_ros.bench.results import BenchResults, read_results
+from poco_ros.bench.table import minute_marks, minutes_text
 from poco_ros.cli.main import main
 from poco_ros.core.errors import ConfigError, DataError
 from poco_ros.core.tables import read_rows, write_rows
@@ -54,17 +55,18 @@ def test_the_table_says_what_was_worked_out_by_hand(measured: BenchFolder) -> No
     means = [[cell.split(" [")[0] for cell in row] for row in rows]
     assert means == [
         ["", "runs", "final success", "steps to 90%", "minutes to 90%",
-         "worst drop below the cloned policy, mean (worst run)", "minutes in all"],
+         "worst drop below the cloned policy, mean (worst run)", "minutes in all",
+         "runs at a time"],
         # 90 and 100; first at 90%: seed 0 at 20, seed 1 at 10; drops of 20 and 0 points
-        ["poco", "2", "95", "20", "3", "10 (20)", "4"],
-        ["bc", "2", "50", "never (0 of 2)", "never", "15 (20)", "4"],
+        ["poco", "2", "95", "20", "3", "10 (20)", "4", "1"],
+        ["bc", "2", "50", "never (0 of 2)", "never", "15 (20)", "4", "1"],
         ["", "0", "10", "20"],
         ["poco", "50", "58", "95"],  # (20 + 96) / 2 = 58
         ["bc", "50", "40", "50"],
-        ["", "1", "2", "3", "4", "5"],
+        ["", "0.5", "0.7", "1", "1.5", "2", "3", "5"],
         # after 2 minutes: seed 0 has 20, seed 1 still the cloned 60; after 3: 90 and 96
-        ["poco", "50", "40", "93", "93", "95"],
-        ["bc", "50", "40", "40", "50", "50"],
+        ["poco", "–", "–", "50", "50", "40", "93", "95"],
+        ["bc", "–", "–", "50", "50", "40", "40", "50"],
     ]
     low, high = map(float, re.findall(r"\d+", rows[1][2].split("[")[1]))
     assert 84 <= low < 90 and 97 <= high <= 100, "runs differ by 10 points, and each varies by 3"
@@ -121,9 +123,8 @@ def test_results_of_another_revision_are_kept_and_shown_as_such(measured: BenchF
         {**row, "git_revision": "fedcba9876543210fedc+changes"}])
     write_tables(measured)
     table = (measured.path / "table.md").read_text()
-    assert "- 1 of revision 0123456789 then fedcba9876+changes †" in table
-    names = [row[0] for row in rows_of(table, "cube")]
-    assert names.count("bc †") == 3 and names.count("poco") == 3
+    assert "- 1 of revision 0123456789 then fedcba9876+changes: cube bc (1)" in table
+    assert re.search(r"- 3 of revision \S+: cube poco \(2\), cube bc \(1\)", table)
     revisions = {row["git_revision"] for row in read_rows(measured.path / "results.csv")
                  if row["hash"] == cell.record.hash}
     assert revisions == {"0123456789abcdef0123 then fedcba9876543210fedc+changes"}
@@ -160,11 +161,47 @@ def named(panel: Axes) -> list[str]:
 
 def test_a_curve_an_algorithm_over_steps_and_over_minutes(measured: BenchFolder) -> None:
     results = read_results(measured)
-    for anchors, ends in ((load_anchors(), (20, 20)), (None, (4, 4))):
-        (panel,) = draw_success(results, anchors).axes
-        assert named(panel) == ["poco", "bc"] and len(panel.collections) == 2, "and intervals"
-        assert [line.get_xdata()[-1] for line in panel.lines] == list(ends)
-        assert list(panel.lines[0].get_ydata()) == pytest.approx([50, 58, 95])
+    (panel,) = draw_success(results, load_anchors()).axes
+    assert named(panel) == ["poco", "bc"] and len(panel.collections) == 2, "and intervals"
+    assert list(panel.lines[0].get_xdata()) == [0, 10, 20]
+    assert list(panel.lines[0].get_ydata()) == pytest.approx([50, 58, 95])
+    (panel,) = draw_success(results, None).axes
+    curves = {line.get_label(): line for line in panel.lines}
+    assert len(panel.collections) == 2 and panel.get_xscale() == "log"
+    # As the table by minutes: what one would have held, no line between two evaluations.
+    assert curves["poco"].get_drawstyle() == "steps-post"
+    assert list(curves["poco"].get_xdata()) == [1.0, 2.0, 2.5, 3.0, 5.0]
+    assert list(curves["poco"].get_ydata()) == pytest.approx([50, 40, 58, 93, 95])
+    assert list(curves["bc"].get_ydata()) == pytest.approx([50, 40, 50])
+
+
+@pytest.mark.parametrize("last", [0.013, 0.7, 1.0, 3.4, 11.3, 23.0, 51.1, 70.0, 71.0, 999.0, 4000])
+def test_the_head_of_a_column_is_the_very_minute_that_it_tells_of(last: float) -> None:
+    """A head of 18 stood over what was there after 18.4 minutes, which was far more."""
+    marks = minute_marks(last)
+    assert [float(minutes_text(mark).replace(",", "")) for mark in marks] == marks
+    assert len(marks) == 7 and marks[-2] < last <= marks[-1] and marks == sorted(set(marks))
+
+
+def test_who_has_cloned_nothing_falls_below_no_cloned_policy(tmp_path: Path) -> None:
+    bench, cells = begin(tmp_path, matrix_of(algorithms={"poco": {}, "rlpd": {}},
+                                             overrides=SHORT))
+    measure_all(bench, cells, {"cube/poco/base/seed0": [(0, 1, 40), (20, 2, 30)],
+                               "cube/rlpd/base/seed0": [(0, 1, 0), (20, 2, 30)]})
+    write_tables(bench)
+    rows = rows_of((tmp_path / "table.md").read_text(), "cube")
+    assert [row[5] for row in rows[1:3]] == ["10 (10)", "–"]
+
+
+def test_a_table_says_how_many_runs_went_at_a_time(measured: BenchFolder) -> None:
+    """Minutes of one that had the machine for itself are not those of one of two."""
+    for cell in read_results(measured).cells:
+        if cell.record.name == "cube/bc/base/seed1":
+            (row,) = read_rows(cell.folder / "sittings.csv")
+            write_rows(cell.folder / "sittings.csv", list(row), [{**row, "cells_at_once": "2"}])
+    write_tables(measured)
+    rows = rows_of((measured.path / "table.md").read_text(), "cube")
+    assert [row[7] for row in rows[1:3]] == ["1", "1 or 2"]
 
 
 def test_figures_are_pictures_of_something(measured: BenchFolder) -> None:
@@ -218,6 +255,35 @@ def test_published_numbers_are_dotted_where_the_task_is_the_same(tmp_path: Path)
         found = of_domain(tmp_path / str(number), **{**same, **other})
         (panel,) = draw_success(found, published).axes
         assert named(panel) == ["poco", "qc"], f"{other} makes another task"
+
+
+def test_anchors_have_the_colour_of_their_algorithm_with_budgets_too(tmp_path: Path) -> None:
+    bench, cells = begin(tmp_path, matrix_of(
+        algorithms={"poco": {}, "qc": {"algorithm": "bc"}},
+        budgets={"short": {"online_steps": 100_000}, "long": {}},
+        tasks={"double": {"preset": "paper_cube_double", "overrides": {
+            "task": {"reward": "staged"}, "train": {
+                "online_steps": 200_000, "eval_every": 100_000, "eval_episodes": 100}}}}))
+    for cell in cells.values():
+        measure(bench, cell, [(0, 1, 10), (cell.record.online_steps, 3, 30)])
+    (panel,) = draw_success(read_results(bench), load_anchors()).axes
+    drawn = {str(line.get_label()): line for line in panel.lines}
+    assert drawn["qc, published"].get_color() == drawn["qc base@short"].get_color()
+    others = [drawn[f"{name}, published"] for name in ("fql", "rlpd")]
+    assert len({line.get_marker() for line in others}) == 2, "grey both, and told apart"
+
+
+def test_anchors_are_drawn_whichever_of_the_algorithms_has_their_reward(tmp_path: Path) -> None:
+    bench, cells = begin(tmp_path, matrix_of(
+        algorithms={"poco": {}, "qc": {"algorithm": "bc", "overrides": {
+            "task": {"reward": "staged", "reward_offset": -1.0}}}},
+        tasks={"double": {"preset": "paper_cube_double", "overrides": {
+            "train": {"online_steps": 200_000, "eval_every": 100_000,
+                      "eval_episodes": 100}}}}))
+    for cell in cells.values():
+        measure(bench, cell, [(0, 1, 10), (200_000, 3, 30)])
+    (panel,) = draw_success(read_results(bench), load_anchors()).axes
+    assert "qc, published" in named(panel)
 
 
 def test_anchors_have_a_source_and_a_number_a_step() -> None:

@@ -14,7 +14,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import device_checks
+from benchmarks import SKIPPED, device_checks, gpu
 from benchmarks.__main__ import BENCHMARKS
 from benchmarks.flops import poco_update_flops
 from benchmarks.gpu import LEARNED, NEAR
@@ -129,6 +129,22 @@ def test_without_a_gpu_it_says_so_and_does_not_fail(name: str) -> None:
                           text=True, timeout=120)
     assert done.returncode == 0 and done.stderr == ""
     assert done.stdout.startswith(f"{name}: skipped: torch") and "no GPU" in done.stdout
+
+
+@pytest.mark.parametrize(("code", "said", "exit_code"), [
+    (0, "all parts passed\n", 0), (1, "failed: update_jax\n", 1),
+    (SKIPPED, "all parts passed; not measured, as said above: update_jax\n", 0)])
+def test_the_check_of_a_gpu_says_what_it_did_not_measure(
+        code: int, said: str, exit_code: int, monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str]) -> None:
+    """JAX for the CPU beside a GPU: all parts passed, it said, and no ratio was printed."""
+    monkeypatch.setattr(gpu, "PARTS", {"update_jax": 60})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(sys, "argv", ["gpu"])
+    monkeypatch.setattr(subprocess, "run", lambda command, timeout: subprocess.CompletedProcess(
+        command, code))
+    assert gpu.main() == exit_code
+    assert capsys.readouterr().out.endswith(f"minutes; {said}")
 
 
 # -- the JAX side ------------------------------------------------------------------------------

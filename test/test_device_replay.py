@@ -102,14 +102,19 @@ def test_only_rows_that_changed_are_copied() -> None:
     np.testing.assert_array_equal(held["left"], np.arange(8, -1, -1))
 
 
+@pytest.mark.parametrize("where", ["device", "host"])
 @pytest.mark.parametrize("share", [0.0, 0.25, 0.5, 1.0])
-def test_a_share_of_each_batch_comes_from_the_demonstrations(share: float) -> None:
+def test_a_share_of_each_batch_comes_from_the_demonstrations(share: float, where: str) -> None:
     host = Replay(3, 2, 60, episodes([6, 9]))
     for episode in episodes([12, 20], first=7):
         host.add(episode)
     device = DeviceReplay(host, "cpu")
     device.bring()
-    batches = np.stack([device.draw(g, 8, share).numpy() for g in [generator()] * 400])
+    if where == "device":
+        batches = np.stack([device.draw(g, 8, share).numpy() for g in [generator()] * 400])
+    else:
+        drawn = np.random.default_rng(3)
+        batches = np.stack([host.sample_starts(drawn, 8, share) for _ in range(400)])
     ours = batches < host.pinned_rows
     assert (ours.sum(axis=1) == round(share * 8)).all()
     # In a random order: a part of the batch must not be of one kind only.

@@ -11,12 +11,14 @@ import torch
 from device_support import TRAIN, make, updater_of
 from learning_support import random_episode, signature
 
+from poco_ros.cli.main import main
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, ConfigError
 from poco_ros.learning.agents import Phase
 from poco_ros.learning.captured import DeviceUpdater, make_updater
 from poco_ros.learning.config import PocoConfig, TrainConfig
 from poco_ros.learning.experience import ReplayExperience
+from poco_ros.learning.gpus import check_gpus
 from poco_ros.learning.metrics import MetricsLog
 from poco_ros.learning.trainer import Trainer
 from poco_ros.learning.updater import DivergedError, HostUpdater
@@ -176,3 +178,25 @@ def test_what_is_for_a_gpu_is_refused_on_the_cpu(settings: dict[str, Any]) -> No
 def test_a_gpu_that_is_not_there_is_told_of() -> None:
     with pytest.raises(ConfigError, match=r"train\.device is cuda, but torch .* finds no GPU"):
         Trainer(AGENT, TrainConfig(offline_steps=0, device="cuda"), signature(3, 2), 0, [])
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_bench_on_gpus_that_are_not_there_runs_nothing(
+        tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Every cell was started, to be refused and entered as failed."""
+    out = tmp_path / "bench"
+    for more in ([], ["--dry-run"]):
+        assert main(["bench", "smoke", "--gpus", "0,7", "--out", str(out), *more]) == 2
+        assert "GPUs 0, 7 are asked for, but torch" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_gpus_are_named_by_numbers_that_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    check_gpus(["0", "1", "0", "GPU-5e1c", "MIG-77"])
+    with pytest.raises(ConfigError, match="GPU 2 is asked for, those here are 0 to 1"):
+        check_gpus(["0", "2"])
+    for name in ("cuda:0", "-1", "a"):
+        with pytest.raises(ConfigError, match=f"GPU '{name}': name it by its number"):
+            check_gpus([name])

@@ -210,7 +210,7 @@ def test_the_warm_up_before_a_capture_leaves_no_trace(algorithm: str, phase: Pha
     assert warmed.late_metrics() == straight.late_metrics()
 
 
-@pytest.mark.parametrize("algorithm", ["poco", "rlpd_ac", "qc", "qc_fql", *MODELS])
+@pytest.mark.parametrize("algorithm", ["poco", "bc", "qc", "qc_fql", "rlpd_ac", "dsrl", *MODELS])
 def test_what_is_compiled_has_no_break_in_its_graph(algorithm: str,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:
     """Traced whole (fullgraph), forwards and backwards, and equal to what is not compiled."""

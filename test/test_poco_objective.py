@@ -76,6 +76,19 @@ def test_posterior_loss_and_gradient_equal_a_loop_over_candidates() -> None:
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
+def test_the_critic_that_makes_the_weights_is_chosen() -> None:
+    """Online by the paper, the target in its released code."""
+    agents = [poco(eta=0.05, weight_critic=name) for name in ("online", "target")]
+    for agent in agents:
+        with torch.no_grad():
+            agent.critic.biases[-1].add_(3.0)  # a constant changes no weight, and shows in Q
+    observations = torch.randn(5, 3)
+    found = [agent.weighted_candidates(observations) for agent in agents]
+    torch.testing.assert_close(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][2], found[1][2] + 3.0)
+    assert torch.equal(found[1][1], posterior_weights(found[1][2], 0.05))
+
+
 def test_no_gradient_flows_when_every_candidate_is_beyond_zeta() -> None:
     agent = poco(zeta=1e-9)
     loss, metrics = agent.posterior_loss(torch.randn(6, 3))

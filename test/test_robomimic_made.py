@@ -26,6 +26,7 @@ from poco_ros.data import DemonstrationConfig
 from poco_ros.data.config import RobomimicConfig
 from poco_ros.data.demonstrations import demonstrations_path, load_demonstrations
 from poco_ros.data.directed.robomimic.demonstrator import RobomimicDemonstrator
+from poco_ros.data.directed.robomimic.operators import MASKS
 from poco_ros.data.robomimic_made import generate_robomimic, make_demo, split_of
 from poco_ros.data.robomimic_sets import load_robomimic
 from poco_ros.preset import load_preset
@@ -94,6 +95,7 @@ def test_filter_keys_name_operators_their_groups_and_a_split(made: Path) -> None
         assert masks[group] == masks[f"{group}_operator_1"] | masks[f"{group}_operator_2"]
         assert len(masks[group]) == 2
     assert masks["better"] | masks["okay"] | masks["worse"] == masks["successful"] == every
+    assert set(masks) <= set(MASKS), "a mask that a file may have is no mistake"
     some = load_robomimic(made, TASK, "better")
     assert [episode.notes[0] for episode in some] == ["better_operator_1", "better_operator_2"]
 

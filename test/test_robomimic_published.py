@@ -167,6 +167,10 @@ def hole(key: str, value: float) -> Callable[[Path], None]:
      " with a filter key"),
     (hole("data/demo_2/actions", np.inf), "demo_2/actions[3, 1] is inf"),
     (hole("data/demo_2/rewards", np.nan), "demo_2/rewards[3] is nan"),
+    (hole("data/demo_2/rewards", 0.5), "has a reward of 0.5, those of can-task1 are 0 and 1"),
+    (instead("data/demo_1/rewards", np.r_[np.full(23, -1.0), 0.0]), "a reward of -1, those of"),
+    (edited(lambda file: file["data"].attrs.__setitem__("poco_format", [1, 2])),
+     "has format array([1, 2])"),
 ])
 def test_what_would_be_misread_is_refused_by_name(
         damage: Callable[[Path], Any], said: str, tmp_path: Path) -> None:
@@ -175,6 +179,37 @@ def test_what_would_be_misread_is_refused_by_name(
     with pytest.raises(DataError) as caught:
         load(path)
     assert str(path) in str(caught.value) and said in str(caught.value)
+
+
+@pytest.mark.parametrize("mask", [
+    np.arange(3), np.array(b"demo_0"), np.array([[b"demo_0"]]), {"demo_0": 1}],
+    ids=["numbers", "one word", "a table", "a group"])
+def test_a_filter_key_that_is_no_list_of_names_is_refused(mask: Any, tmp_path: Path) -> None:
+    path = publish(tmp_path / "low_dim_v15.hdf5", "can")
+    with h5py.File(path, "r+") as file:
+        if isinstance(mask, dict):
+            file.create_group("mask/mine")
+        else:
+            file["mask/mine"] = mask
+    with pytest.raises(DataError, match=r"/mask/mine is no list of names of demos; write the"):
+        load(path, mask="mine")
+
+
+@pytest.mark.parametrize(("settings", "task", "said"), [
+    ({"mask": "nope"}, {}, "mask is 'nope', of those that are made there are trainable"),
+    ({"episodes": 0}, {}, "no demonstrations are asked for"),
+    ({}, {"reward": "staged"}, "set reward to sparse"),
+    ({}, {"success_timing": "pre"}, "set reward to sparse and success_timing to post"),
+])
+def test_what_could_not_be_learned_from_is_not_made_first(
+        settings: dict[str, Any], task: dict[str, Any], said: str, tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two hundred demonstrations were made, and then refused."""
+    monkeypatch.chdir(tmp_path)
+    wanted = DemonstrationConfig(**{"kind": "robomimic", "episodes": 200, **settings})
+    with pytest.raises(DataError, match=said):
+        load_demonstrations(wanted, TaskConfig(domain="can", **task), show_progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("seed", range(60))

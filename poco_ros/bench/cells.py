@@ -25,13 +25,9 @@ from poco_ros.core.config import merge, read_yaml, setting
 from poco_ros.core.errors import ConfigError, PocoError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import AUTOMATIC
-from poco_ros.data.demonstrations import demonstrations_path
-from poco_ros.learning.config import shared_settings
+from poco_ros.data.demonstrations import check_settings, demonstrations_path, is_made
+from poco_ros.learning.config import GenerativeConfig, shared_settings
 from poco_ros.preset import Preset, find_preset, load_preset
-
-MADE = ("directed", "play")
-"""Kinds of demonstrations that are always made from their settings; robomimic's are made where no
-file is named, others are found at a path."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +43,7 @@ class CellRecord:
     reward: str = setting("sparse", "what is rewarded")
     number: int = setting(1, "OGBench's variant of it")
     own_time_limit: bool = setting(True, "whether the time limit is the benchmark's own")
+    clones: bool = setting(True, "whether its policy at step 0 is a cloned one")
     offline_steps: int = setting(0, "updates of the offline stage")
     online_steps: int = setting(0, "steps of the online stage")
     eval_every: int = setting(0, "steps between evaluations")
@@ -194,6 +191,7 @@ def _check_possible(preset: Preset, where: str) -> None:
         raise ConfigError(f"{where}: train.eval_every is 0, so nothing would be measured; say"
                           " after how many steps to evaluate")
     try:
+        check_settings(preset.demonstrations, preset.task)
         path = demonstrations_path(preset.demonstrations, preset.task)
     except PocoError as error:
         raise ConfigError(f"{where}: {error}") from error
@@ -220,6 +218,7 @@ def _cell(preset: Preset, task: str, variant: _Variant, seed: int, data_per_seed
         hash=configuration_hash(preset, seed), domain=preset.task.domain,
         reward=preset.task.reward,
         number=preset.task.number, own_time_limit=not preset.task.max_episode_steps,
+        clones=isinstance(preset.agent, GenerativeConfig) and train.offline_steps > 0,
         offline_steps=train.offline_steps, online_steps=train.online_steps,
         eval_every=train.eval_every, eval_episodes=train.eval_episodes,
         ablation=variant.ablation, value=variant.value), preset)
@@ -247,8 +246,8 @@ def configuration_hash(preset: Preset, seed: int) -> str:
 def has_made_data(preset: Preset) -> bool:
     """Return whether the demonstrations are made from settings, rather than found."""
     data = preset.demonstrations
-    if data.kind != "robomimic" or data.path == AUTOMATIC:
-        return data.kind in (*MADE, "robomimic")
+    if is_made(data) or data.kind != "robomimic":
+        return is_made(data)
     made = dataclasses.replace(data, path=AUTOMATIC)
     return data.path.name == demonstrations_path(made, preset.task).name
 

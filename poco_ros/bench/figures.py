@@ -12,11 +12,19 @@ from typing import Any
 import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from poco_ros.bench.anchors import Anchors
 from poco_ros.bench.results import BenchResults, Group
-from poco_ros.bench.statistics import Interval, at_step, common_steps, interval, mean_minutes
+from poco_ros.bench.statistics import (
+    Interval,
+    at_minutes,
+    at_step,
+    by_minutes,
+    common_steps,
+    interval,
+    minutes_at,
+)
 from poco_ros.core.files import replacing
 
 PANEL = (4.2, 3.3)
@@ -25,6 +33,8 @@ MOST_COLUMNS = 4
 DPI = 130
 ANCHOR_COLOUR = "0.45"
 """Grey, for published numbers of an algorithm that was not measured."""
+ANCHOR_MARKERS = "x+1s^"
+"""One an algorithm of which there are published numbers."""
 
 
 def draw_all(results: BenchResults, anchors: Anchors, folder: Path) -> list[Path]:
@@ -49,50 +59,71 @@ def draw_all(results: BenchResults, anchors: Anchors, folder: Path) -> list[Path
 def draw_success(results: BenchResults, anchors: Anchors | None) -> Figure:
     """Draw a panel a task: mean success and interval of each group, over steps with anchors.
 
-    Without anchors the axis is minutes: each step stands at the mean minutes of its runs.
+    Without anchors the axis is minutes, and success that of the newest policy by then.
     """
     figure, panels = _panels(results, results.title)
     colours = _colours(results)
     for task, panel in panels.items():
         groups = [group for group in results.groups(task) if common_steps(group.curves)]
-        end = max((_x(group, anchors)[-1] for group in groups), default=1.0) or 1.0
         for group in groups:
-            _draw_curve(panel, group, _x(group, anchors), end, colours[group.label])
-        if anchors is not None and groups:
+            _draw_curve(panel, group, colours[group.label], anchors is None)
+        if anchors is None:
+            _show_minutes(panel, groups)
+        else:
             _draw_anchors(panel, anchors, groups, colours)
-        panel.set_xlim(0, 1.02 * end)
-        panel.set_xlabel("minutes" if anchors is None else "environment steps")
-        if anchors is not None:
+            panel.set_xlim(0, 1.02 * max((common_steps(group.curves)[-1] for group in groups),
+                                         default=1) or 1.0)
             panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
+        panel.set_xlabel("environment steps" if anchors else "minutes")
     _finish(figure, panels)
     return figure
 
 
-def _x(group: Group, anchors: Anchors | None) -> list[float]:
-    steps = common_steps(group.curves)
-    if anchors is None:
-        return [mean_minutes(group.curves, step) for step in steps]
-    return [float(step) for step in steps]
-
-
-def _draw_curve(panel: Axes, group: Group, x: list[float], end: float, colour: Any) -> None:
-    found = [interval([at_step(group.curves, step)]) for step in common_steps(group.curves)]
-    if len(found) == 1:  # cloned, and nothing after that: a level to compare with
-        panel.plot([0.0, end], [100 * found[0].mean] * 2, color=colour, linestyle="--",
-                   label=group.label)
+def _draw_curve(panel: Axes, group: Group, colour: Any, minutes: bool) -> None:
+    """Draw success at the steps of the evaluations, or as it was after so many minutes."""
+    if minutes:
+        found = {x: interval([runs]) for x in by_minutes(group.curves)
+                 if (runs := at_minutes(group.curves, x))}
+    else:
+        found = {float(step): interval([at_step(group.curves, step)])
+                 for step in common_steps(group.curves)}
+    low, mean, high = ([100 * getattr(one, name) for one in found.values()]
+                       for name in ("low", "mean", "high"))
+    if len(common_steps(group.curves)) == 1:  # cloned, and nothing after that: a level
+        panel.axhline(mean[-1], color=colour, linestyle="--", label=group.label)
         return
-    panel.plot(x, [100 * one.mean for one in found], color=colour, marker="o", markersize=3,
-               label=group.label)
-    panel.fill_between(x, [100 * one.low for one in found], [100 * one.high for one in found],
-                       color=colour, alpha=0.16, linewidth=0)
+    if minutes:
+        panel.step(list(found), mean, where="post", color=colour, label=group.label)
+        panel.plot(list(found)[-1], mean[-1], color=colour, marker="o", markersize=4)
+    else:
+        panel.plot(list(found), mean, color=colour, marker="o", markersize=3, label=group.label)
+    panel.fill_between(list(found), low, high, color=colour, alpha=0.16, linewidth=0,
+                       step="post" if minutes else None)
+
+
+def _show_minutes(panel: Axes, groups: list[Group]) -> None:
+    """Have equal factors of time stand at equal distances, from the first cloned policy on."""
+    begins = [(not group.first.clones, by_minutes(group.curves)[0]) for group in groups]
+    if not begins or min(begins)[1] <= 0.0:
+        return
+    panel.set_xscale("log")
+    panel.set_xlim(left=0.9 * min(begins)[1])
+    panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
+    panel.xaxis.set_minor_locator(NullLocator())
+    panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def _draw_anchors(panel: Axes, anchors: Anchors, groups: list[Group],
                   colours: Mapping[str, Any]) -> None:
-    for algorithm, success in anchors.of(groups[0].first).items():
-        panel.plot(anchors.steps, success, color=colours.get(algorithm, ANCHOR_COLOUR),
-                   linestyle=":", marker="x", markersize=4, linewidth=1.2,
-                   label=f"{algorithm}, {anchors.label}")
+    """Draw the published numbers of the tasks that the groups have, each algorithm's once."""
+    drawn: dict[str, tuple[float, ...]] = {}
+    for group in groups:
+        drawn = {**anchors.of(group.first), **drawn}
+    measured = {group.first.algorithm: colours[group.label] for group in reversed(groups)}
+    for number, (algorithm, success) in enumerate(drawn.items()):
+        panel.plot(anchors.steps, success, color=measured.get(algorithm, ANCHOR_COLOUR),
+                   linestyle=":", marker=ANCHOR_MARKERS[number % len(ANCHOR_MARKERS)],
+                   markersize=4, linewidth=1.2, label=f"{algorithm}, {anchors.label}")
 
 
 def ablations(results: BenchResults) -> list[str]:
@@ -141,7 +172,7 @@ def draw_variants(results: BenchResults) -> Figure:
         places = range(len(rows))
         left.errorbar([100 * one.mean for one in found], places, xerr=_bars(found), fmt="o",
                       capsize=3)
-        right.barh(places, [mean_minutes(group.curves, common_steps(group.curves)[-1])
+        right.barh(places, [minutes_at(group.curves, common_steps(group.curves)[-1])
                             for group in rows], height=0.5)
         left.set_yticks(places, [group.label for group in rows])
         right.set_yticks(places, [""] * len(rows))

@@ -26,7 +26,7 @@ class CellResult:
     revisions: tuple[str, ...]
     """Revisions of the code that it ran under; more than one when it went on under another."""
     cells_at_once: tuple[str, ...]
-    """How many cells ran at a time while it did: its minutes depend on that."""
+    """How many cells could run at a time while it did."""
     folder: Path
     evaluations: tuple[Mapping[str, str], ...]
     """Rows of evaluations.csv, by steps."""
@@ -37,6 +37,11 @@ class CellResult:
         return tuple(Point(step_of(row, self.record), float(row["minutes"]),
                            int(row["successes"]), int(row["episodes"]))
                      for row in self.evaluations)
+
+    @property
+    def measured(self) -> bool:
+        """Whether it is finished and has been evaluated."""
+        return self.outcome.state is State.FINISHED and bool(self.evaluations)
 
     @property
     def revision(self) -> str:
@@ -54,6 +59,8 @@ class Group:
     """All that were asked for, seeds that are not finished included."""
     curves: tuple[Curve, ...]
     """Of those that are finished, and have been evaluated."""
+    cells_at_once: tuple[str, ...]
+    """How many cells could run at a time while these did: their minutes depend on that."""
 
     @property
     def first(self) -> CellRecord:
@@ -82,8 +89,9 @@ class BenchResults:
             if cell.record.task == task:
                 found.setdefault(cell.record.label, []).append(cell)
         return [Group(task, label, tuple(cell.record for cell in cells),
-                      tuple(cell.curve for cell in cells
-                            if cell.outcome.state is State.FINISHED and cell.evaluations))
+                      tuple(cell.curve for cell in cells if cell.measured),
+                      tuple(sorted({one for cell in cells if cell.measured
+                                    for one in cell.cells_at_once})))
                 for label, cells in found.items()]
 
     @property

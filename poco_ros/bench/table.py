@@ -16,7 +16,7 @@ from poco_ros.bench.statistics import (
     at_step,
     common_steps,
     interval,
-    mean_minutes,
+    minutes_at,
     time_to_goal,
     worst_drop,
 )
@@ -24,8 +24,8 @@ from poco_ros.run_folder import git_revision
 
 MOST_COLUMNS = 7
 NOTHING = "–"
-MARK = "†"
-"""Stands beside a group that holds runs of another revision of the code than most."""
+MARKS = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0)
+"""Times that the table by minutes may have, times any power of ten."""
 SHORT = 10
 """Digits of a revision that are shown."""
 
@@ -33,56 +33,54 @@ SHORT = 10
 def table_text(results: BenchResults) -> str:
     """Return the table as Markdown."""
     lines = [f"# {results.title or 'Bench'}", "", *_about(results)]
-    main = main_revision(results)
     for task in results.tasks:
         groups = results.groups(task)
-        names = {group.label: group.label + _mark(results, group, main) for group in groups}
-        lines += ["", f"## {task}", "", *_summary(groups, names)]
+        lines += ["", f"## {task}", "", *_summary(groups)]
         if not any(group.curves for group in groups):
             continue
-        lines += ["", "Success in % by steps of the environment:", "", *_by_steps(groups, names)]
+        lines += ["", "Success in % by steps of the environment:", "", *_by_steps(groups)]
         lines += ["", "Success in % by minutes, of the newest policy that there was by then:", "",
-                  *_by_minutes(groups, names)]
+                  *_by_minutes(groups)]
     if len(results.tasks) > 1:
         lines += ["", "## All tasks", "", "Final success in %, mean over tasks:", "",
                   *_all_tasks(results)]
-    return "\n".join([*lines, "", *_cells(results, main)]) + "\n"
+    return "\n".join([*lines, "", *_cells(results)]) + "\n"
 
 
 def _about(results: BenchResults) -> list[str]:
     episodes = sorted({int(row["episodes"]) for cell in results.cells for row in cell.evaluations})
-    together = sorted({one for cell in results.cells for one in cell.cells_at_once})
     finished = sum(cell.outcome.state is State.FINISHED for cell in results.cells)
     return [f"{finished} of {len(results.cells)} runs are finished. Evaluations have"
             f" {_some(episodes)} episodes with fixed seeds; minutes are those of a clock,"
-            f" evaluations apart, with {_some(together)} run(s) at a time. Brackets are 95%"
-            f" bootstrap intervals of the mean ({REPLICATES:,} replicates, numpy: runs drawn anew"
-            " within each task, then their episodes)."]
+            " evaluations apart, of the median run, and compare where as many runs went at a time"
+            f" on a machine that did nothing else. Brackets are 95% bootstrap intervals of the"
+            f" mean ({REPLICATES:,} replicates, numpy: runs drawn anew within each task, then"
+            " their episodes); with few runs that differ much they are too narrow."]
 
 
 def _some(values: Sequence[object]) -> str:
     return " or ".join(map(str, values)) if values else "no"
 
 
-def _summary(groups: Iterable[Group], names: dict[str, str]) -> list[str]:
+def _summary(groups: Iterable[Group]) -> list[str]:
     rows = []
     for group in groups:
         if not group.curves or not common_steps(group.curves):
-            rows.append([names[group.label], _seeds(group), *[NOTHING] * 5])
+            rows.append([group.label, _seeds(group), *[NOTHING] * 6])
             continue
         goal = time_to_goal(group.curves)
         reached = f" ({goal.reached} of {goal.runs})" if goal.reached < goal.runs else ""
-        drops = [drop for curve in group.curves if (drop := worst_drop(curve)) is not None]
+        drops = [worst_drop(curve) for curve in group.curves] if group.first.clones else []
         last = common_steps(group.curves)[-1]
         rows.append([
-            names[group.label], _seeds(group), percent(_at(group, last)),
+            group.label, _seeds(group), percent(_at(group, last)),
             f"{goal.steps:,.0f}{reached}" if math.isfinite(goal.steps) else f"never{reached}",
             minutes_text(goal.minutes) if math.isfinite(goal.minutes) else "never",
             f"{100 * sum(drops) / len(drops):.0f} ({100 * max(drops):.0f})" if drops else NOTHING,
-            minutes_text(mean_minutes(group.curves, last))])
+            minutes_text(minutes_at(group.curves, last)), _some(group.cells_at_once)])
     return markdown(["", "runs", "final success [%]", f"steps to {GOAL:.0%}",
                      f"minutes to {GOAL:.0%}", "worst drop below the cloned policy, mean (worst"
-                     " run) [points]", "minutes in all"], rows)
+                     " run) [points]", "minutes in all", "runs at a time"], rows)
 
 
 def _seeds(group: Group) -> str:
@@ -94,21 +92,22 @@ def _at(group: Group, step: int) -> Interval:
     return interval([at_step(group.curves, step)])
 
 
-def _by_steps(groups: Sequence[Group], names: dict[str, str]) -> list[str]:
+def _by_steps(groups: Sequence[Group]) -> list[str]:
     steps = spread(sorted({step for group in groups for step in common_steps(group.curves)}))
-    rows = [[names[group.label],
+    rows = [[group.label,
              *(percent(_at(group, step)) if step in common_steps(group.curves) else NOTHING
                for step in steps)] for group in groups]
     return markdown(["", *(f"{step:,}" for step in steps)], rows)
 
 
-def _by_minutes(groups: Sequence[Group], names: dict[str, str]) -> list[str]:
-    ends = [curve[-1].minutes for group in groups for curve in group.curves]
+def _by_minutes(groups: Sequence[Group]) -> list[str]:
+    ends = [minutes_at(group.curves, common_steps(group.curves)[-1]) for group in groups
+            if common_steps(group.curves)]
     times = minute_marks(max(ends, default=0.0))
     rows = []
     for group in groups:
         found = [at_minutes(group.curves, time) if group.curves else None for time in times]
-        rows.append([names[group.label],
+        rows.append([group.label,
                      *(percent(interval([runs])) if runs else NOTHING for runs in found)])
     return markdown(["", *map(minutes_text, times)], rows)
 
@@ -128,14 +127,18 @@ def _all_tasks(results: BenchResults) -> list[str]:
     return markdown(["", "final success [%]"], rows)
 
 
-def _cells(results: BenchResults, main: str) -> list[str]:
+def _cells(results: BenchResults) -> list[str]:
     """Return what else must be known: revisions, what is missing and why, what is kept aside."""
-    counted = Counter(cell.revision for cell in results.cells if cell.revisions)
+    found: dict[str, Counter[str]] = {}
+    for cell in results.cells:
+        if cell.revisions:
+            label = f"{cell.record.task} {cell.record.label}"
+            found.setdefault(cell.revision, Counter())[label] += 1
     lines = ["## Runs", ""]
-    for revision, count in counted.most_common():
-        mark = "" if revision == main else f" {MARK}"
-        lines.append(f"- {count} of revision {short(revision)}{mark}")
-    if counted:
+    for revision, runs in sorted(found.items(), key=lambda item: -item[1].total()):
+        lines.append(f"- {runs.total()} of revision {short(revision)}: "
+                     + ", ".join(f"{label} ({count})" for label, count in runs.items()))
+    if found:
         lines.append(f"- the code is now at {short(git_revision())}; results of other revisions"
                      " are kept as they are")
     states = Counter(cell.outcome.state for cell in results.cells)
@@ -156,18 +159,6 @@ def _trouble(cell: CellResult) -> list[str]:
     return ["", head, *(["", "```", *outcome.log, "```"] if outcome.log else [])]
 
 
-def main_revision(results: BenchResults) -> str:
-    """Return the revision of the code that most runs have run under; empty without any."""
-    counted = Counter(cell.revision for cell in results.cells if cell.revisions)
-    return counted.most_common(1)[0][0] if counted else ""
-
-
-def _mark(results: BenchResults, group: Group, main: str) -> str:
-    strange = any(cell.revisions and cell.revision != main for cell in results.cells
-                  if cell.record in group.records)
-    return f" {MARK}" if strange else ""
-
-
 def short(revision: str) -> str:
     """Return revisions with fewer digits, what follows them kept."""
     def one(text: str) -> str:
@@ -182,7 +173,7 @@ def percent(found: Interval) -> str:
 
 
 def minutes_text(minutes: float) -> str:
-    """Return minutes with as many digits as they deserve."""
+    """Return minutes with as many digits as they deserve: all that a mark has."""
     return f"{minutes:,.0f}" if minutes >= 10 else f"{minutes:.2g}"
 
 
@@ -193,13 +184,15 @@ def spread(values: Sequence[int], most: int = MOST_COLUMNS) -> list[int]:
     return [values[round(i * (len(values) - 1) / (most - 1))] for i in range(most)]
 
 
-def minute_marks(last: float, count: int = 5) -> list[float]:
-    """Return so many evenly spread times up to ``last``, rounded up to two digits."""
+def minute_marks(last: float, count: int = MOST_COLUMNS) -> list[float]:
+    """Return at most so many round times, each some half as long again, until past ``last``."""
     if last <= 0.0:
         return []
-    unit = 10.0 ** (math.floor(math.log10(last)) - 1)
-    top = math.ceil(last / unit) * unit
-    return [round(top * (i + 1) / count, 6) for i in range(count)]
+    power = math.floor(math.log10(last))
+    marks = [float(f"{mark:g}e{digits}") for digits in range(power - 2, power + 2)
+             for mark in MARKS]
+    past = next(number for number, mark in enumerate(marks) if mark >= last)
+    return marks[past + 1 - count:past + 1]
 
 
 def markdown(head: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:

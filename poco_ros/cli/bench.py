@@ -83,6 +83,9 @@ def run(args: argparse.Namespace) -> int:
         raise ConfigError("name a matrix, such as small, or a folder with --report;"
                           " poco bench --help shows examples")
     gpus = [word.strip() for word in args.gpus.split(",") if word.strip()]
+    if gpus:
+        from poco_ros.learning.gpus import check_gpus
+        check_gpus(gpus)
     jobs = args.jobs or len(gpus) or len(os.sched_getaffinity(0))
     if jobs < 1:
         raise ConfigError(f"--jobs {args.jobs}: at least one cell at a time")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from poco_ros.core.config import setting
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.observation import ObservationLayout
+from poco_ros.core.robomimic import ROBOMIMIC_TASKS
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,9 @@ class TaskConfig:
             if self.title or self.features:
                 raise ConfigError(f"title and features are for domain {ROBOT}; {self.domain} has"
                                   " its own")
+            if self.domain in ROBOMIMIC_TASKS and self.number != 1:
+                raise ConfigError(f"number is {self.number}: {self.domain} has only task 1; set"
+                                  " it to 1")
             return
         if not self.title or not self.features or not self.max_episode_steps:
             raise ConfigError(f"domain {ROBOT} needs title (such as pick-cube), features (such as"

@@ -21,6 +21,8 @@ from poco_ros.data.config import (
 from poco_ros.data.stored import is_robomimic
 from poco_ros.data.summary import check_alike
 
+MADE = ("directed", "play")
+"""Kinds of demonstrations that are always made of their settings."""
 FOLDER = Path("runs/data")
 """Where demonstrations are kept whose path is not named."""
 
@@ -82,6 +84,38 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
     return FOLDER / f"{task.name}-directed-{_digest(settings_text(settings, task))}"
 
 
+def is_made(settings: DemonstrationConfig) -> bool:
+    """Return whether the demonstrations are made here of their settings, where they are missing.
+
+    Robomimic's are where no file is named.
+    """
+    return settings.kind in MADE or (settings.kind == "robomimic" and settings.path == AUTOMATIC)
+
+
+def check_settings(settings: DemonstrationConfig, task: TaskConfig) -> None:
+    """Check all that needs neither a simulator nor a file, so before anything is made.
+
+    Raises:
+        DataError: the settings do not fit each other, or not the task; setting, value and remedy
+            are named.
+    """
+    path = demonstrations_path(settings, task)
+    if settings.mask and settings.kind != "robomimic":
+        raise DataError(f"{path}: mask {settings.mask!r} is for demonstrations of kind robomimic,"
+                        f" not {settings.kind}; leave it empty")
+    if is_made(settings) and settings.episodes < 1:
+        raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
+    if settings.kind != "robomimic":
+        return
+    from poco_ros.data.robomimic_sets import wanted_by
+    wanted_by(task)
+    if settings.mask and is_made(settings):
+        from poco_ros.data.directed.robomimic.operators import MASKS
+        if settings.mask not in MASKS:
+            raise DataError(f"{path}: mask is {settings.mask!r}, of those that are made there are"
+                            f" {', '.join(MASKS)}")
+
+
 def made_path(settings: PlayConfig | RobomimicConfig) -> Path:
     """Return where a file that is made with ``settings`` is kept and looked for."""
     if isinstance(settings, PlayConfig):
@@ -109,10 +143,8 @@ def robomimic_settings(settings: DemonstrationConfig, task: TaskConfig) -> Robom
 
 def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
                 show_progress: bool) -> list[Episode]:
+    check_settings(settings, task)
     path = demonstrations_path(settings, task)
-    if settings.mask and settings.kind != "robomimic":
-        raise DataError(f"{path}: mask {settings.mask!r} is for demonstrations of kind robomimic,"
-                        f" not {settings.kind}; leave it empty")
     if settings.kind == "npz":
         return _relabelled(path, task, settings.episodes)
     if settings.kind == "episodes":
@@ -121,8 +153,6 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
         return stored
     if settings.kind == "robomimic" and settings.path != AUTOMATIC:
         return _robomimic(path, task, settings.mask, settings.episodes)
-    if settings.episodes < 1:
-        raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
     if settings.kind == "robomimic":
         from poco_ros.data.robomimic_made import generate_robomimic
         generate_robomimic(robomimic_settings(settings, task), path, workers, show_progress)

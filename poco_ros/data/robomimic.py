@@ -192,7 +192,7 @@ def _opened(path: Path) -> Iterator[tuple[h5py.File, h5py.Group, bool]]:
         with h5py.File(path, "r") as file:
             data = _group(path, file, "data")
             found = data.attrs.get("poco_format", "")
-            if found and found != FORMAT:
+            if not isinstance(found, str) or found not in ("", FORMAT):
                 raise DataError(f"{path}: has format {found!r}, this program reads {FORMAT} and"
                                 " plain robomimic files; convert it where it was written")
             yield file, data, bool(found)
@@ -223,7 +223,7 @@ def _demos(path: Path, file: h5py.File, data: h5py.Group, mask: str) -> list[str
         masks = sorted(file["mask"]) if "mask" in file else []
         if mask not in masks:
             raise DataError(f"{path}: there is no mask {mask!r}; there are {masks}")
-        names = [name.decode() for name in file[f"mask/{mask}"][()]]
+        names = _names_in(path, file[f"mask/{mask}"])
         missing = [name for name in names if name not in data]
         if missing:
             raise DataError(f"{path}: mask {mask!r} names {missing[0]!r}, which data lacks")
@@ -236,6 +236,15 @@ def _demos(path: Path, file: h5py.File, data: h5py.Group, mask: str) -> list[str
     if not names:
         raise DataError(f"{path}: holds no demos" + (f" in mask {mask!r}" if mask else ""))
     return sorted(names, key=lambda name: (int("".join(filter(str.isdigit, name)) or 0), name))
+
+
+def _names_in(path: Path, mask: object) -> list[str]:
+    """Return the names of the demos that a filter key lists."""
+    if not isinstance(mask, h5py.Dataset) or mask.ndim != 1 or h5py.check_string_dtype(
+            mask.dtype) is None:
+        raise DataError(f"{path}: {getattr(mask, 'name', mask)} is no list of names of demos;"
+                        " write the filter key again, or choose another")
+    return [name.decode() for name in mask[()]]
 
 
 def _read_demo(path: Path, demo: h5py.Group, parts: Sequence[str]) -> Episode:

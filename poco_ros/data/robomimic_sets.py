@@ -49,12 +49,16 @@ def load_robomimic(path: str | Path, task: TaskConfig, mask: str = "",
     """
     path = Path(path)
     check_robomimic(path, task)
-    names = _wanted(task).layout.names
+    names = wanted_by(task).layout.names
     episodes = []
     for episode in read_robomimic(path, names, mask, task.name):
         if episode.actions.shape[1] != ACTION_DIM:
             raise DataError(f"{path}: the actions have {episode.actions.shape[1]} values, those of"
                             f" {task.name} have {ACTION_DIM}; {REMEDY}")
+        strange = episode.rewards[~np.isin(episode.rewards, (0.0, 1.0))]
+        if strange.size:
+            raise DataError(f"{path}: {episode.id} has a reward of {strange[0]:g}, those of"
+                            f" {task.name} are 0 and 1 at success; {REMEDY}")
         rewards = episode.rewards + np.float32(task.reward_offset)
         episodes.append(replace(episode, task=task.name, rewards=rewards))
         if len(episodes) == demos:
@@ -67,7 +71,7 @@ def check_robomimic(path: str | Path, task: TaskConfig) -> None:
 
     Args, errors: those of :func:`load_robomimic`.
     """
-    path, wanted = Path(path), _wanted(task)
+    path, wanted = Path(path), wanted_by(task)
     _check_recording(path, wanted, task)
     sizes = dict(read_layout(path, wanted.layout.names).parts)
     for name, size in wanted.layout.parts:
@@ -76,7 +80,12 @@ def check_robomimic(path: str | Path, task: TaskConfig) -> None:
                             f" {task.name} has {size}; is it a file of another task?")
 
 
-def _wanted(task: TaskConfig) -> RobomimicTask:
+def wanted_by(task: TaskConfig) -> RobomimicTask:
+    """Return what robomimic says of ``task``.
+
+    Raises:
+        DataError: it has no such task, or its files cannot be for this one's rewards.
+    """
     if task.domain not in ROBOMIMIC_TASKS:
         raise DataError(f"{task.name}: RoboMimic has no such task; its files are for"
                         f" {', '.join(ROBOMIMIC_TASKS)}")

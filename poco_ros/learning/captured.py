@@ -272,31 +272,6 @@ def fuse(*parts: object) -> None:
             offered(compiled)
 
 
-def check_device(train: TrainConfig) -> None:
-    """Make ``train.device`` the current one if it is a GPU.
-
-    Raises:
-        ConfigError: torch knows no such device, or finds no such GPU here.
-    """
-    try:
-        device = torch.device(train.device)
-    except RuntimeError as error:
-        raise ConfigError(f"train.device is {train.device!r}, which torch does not know; cpu,"
-                          " cuda, or cuda:1 for the second GPU") from error
-    if device.type != "cuda":
-        return
-    if torch.cuda.is_available():
-        if device.index is not None:
-            if device.index >= (count := torch.cuda.device_count()):
-                raise ConfigError(f"train.device is {train.device}, but GPUs here are cuda:0 to"
-                                  f" cuda:{count - 1}")
-            torch.cuda.set_device(device)  # graphs are captured on the current one
-        return
-    raise ConfigError(f"train.device is {train.device}, but torch {torch.__version__} finds no GPU"
-                      " here; set train.device to cpu, or install a torch that is built for CUDA"
-                      " and a driver for it")
-
-
 def make_updater(agent: Agent, experience: Experience, train: TrainConfig,
                  generator: np.random.Generator) -> Updater:
     """Return what carries out the updates: on a GPU all of it there, if there is a replay."""

@@ -20,9 +20,10 @@ import torch
 from poco_ros.core.episode import Episode
 from poco_ros.core.errors import CheckpointError, DataError
 from poco_ros.learning.agents import Phase, make_agent
-from poco_ros.learning.captured import check_device, make_updater
+from poco_ros.learning.captured import make_updater
 from poco_ros.learning.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from poco_ros.learning.config import CLONE, FULL, PUBLISHED, AgentConfig, TrainConfig
+from poco_ros.learning.gpus import check_device
 from poco_ros.learning.policies import Policy, Signature, make_policy
 from poco_ros.learning.updater import DivergedError
 

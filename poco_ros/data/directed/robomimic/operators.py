@@ -36,6 +36,12 @@ OPERATORS = (
 )
 
 
+MASKS = ("trainable", "successful", "train", "valid", "recovered",
+         *dict.fromkeys(operator.group for operator in OPERATORS),
+         *(operator.name for operator in OPERATORS))
+"""Filter keys of the files that are made of their demonstrations."""
+
+
 @dataclass(frozen=True)
 class Style:
     """How an operator works in one episode; random draws come from ``np.random``."""
