@@ -35,7 +35,7 @@ from poco_ros.ros.node import PocoNode
 from poco_ros.training import TrainingRun, open_run
 from sim_bridge.factory import make_environment
 
-PATIENCE = 60.0
+PATIENCE = 120.0
 """How long a condition may take on a busy machine before the test fails [s]."""
 TASK = "cube-single-task1"
 

@@ -42,6 +42,7 @@ class Emulator:
         self.resets = 0
         self.received: dict[int, int] = {}
         self.foreign: list[tuple[int, list[int]]] = []
+        self.noise = ""  # what comes beside each round of frames, a character a byte
         self.buffer = b""
         self.ticks = 0
 
@@ -145,6 +146,7 @@ def main() -> None:
             emulator.advance(period)
             if not emulator.silent:
                 emulator.write_bus(emulator.feedback())
+            emulator.write_bus(emulator.noise.encode("latin-1"))
 
 
 class EmulatedPiper:

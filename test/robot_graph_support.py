@@ -18,7 +18,7 @@ from urllib.parse import urlencode
 import numpy as np
 import yaml
 from cell_support import wait_until
-from graph_support import Onlooker
+from graph_support import PATIENCE, Onlooker
 from poco_msgs.msg import EpisodeStatus
 from poco_msgs.msg import ExecutedAction as ExecutedActionMsg
 from rcl_interfaces.msg import Log
@@ -200,7 +200,7 @@ class Watcher(Onlooker):
                 and tick.status in (TickStatus.NOMINAL, TickStatus.LIMITED)]
 
     def wait(self, graph: RobotGraph, condition: Callable[[], bool], what: str,
-             patience: float = 60.0) -> None:
+             patience: float = PATIENCE) -> None:
         """Wait for a condition; a failure shows what the nodes said."""
         try:
             self.until(condition, what, patience=patience)

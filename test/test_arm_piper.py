@@ -404,6 +404,32 @@ def test_silence_is_noticed_and_the_bus_comes_back(config: PiperConfig, emulator
     arm.close()
 
 
+@pytest.mark.parametrize("line", ["tXY38", "t1", "B1", "D0000", "D2A5800000000000", "0F3",
+                                  "t2A5800", "t2A520102", "\xfe\xff"])
+def test_a_line_of_which_a_part_was_lost_is_skipped(arm: Piper, emulator: EmulatedPiper,
+                                                    line: str) -> None:
+    """A serial adapter loses bytes, and what is read first may be the end of a line. The bus was
+    opened again for it, which took seconds in which nothing was sent.
+    """
+    arm.enable()
+    emulator.ask(noise=line + "\r")
+    since = time.monotonic()
+    goal = HOME + np.array([0.02, 0.0, 0.0, 0.0, 0.0, 0.0])
+    arm.command(ArmCommand(goal, 0.03))
+    wait_until(settled(arm, goal))
+    wait_until(lambda: time.monotonic() > since + 0.3)
+    assert not arm.read().faults and arm.diagnostics["reconnections"] == "0"
+
+
+def test_nothing_but_such_lines_is_a_lost_bus(arm: Piper, emulator: EmulatedPiper) -> None:
+    emulator.ask(silent=True, noise="tXY38\r")
+    wait_until(lambda: "bus_silent" in codes(arm.read()))
+    wait_until(lambda: int(arm.diagnostics["garbled_frames"]) > 2)
+    wait_until(lambda: arm.diagnostics["reconnections"] != "0")
+    emulator.ask(silent=False, noise="")
+    wait_until(lambda: "bus_silent" not in codes(arm.read()))
+
+
 def test_an_adapter_that_is_unplugged_is_a_fault_not_a_crash(
         arm: Piper, emulator: EmulatedPiper) -> None:
     arm.enable()

@@ -548,14 +548,15 @@ def test_what_a_person_deactivates_while_it_starts_stays_so(
         assert "waiting" not in driver.diagnostics[NODE][-1][1]
 
         node.interrupt()
-        write_robot(graph.folder, cell)
-        quick, cell.arm.config = cell.arm.config, replace(cell.arm.config, enable_time=1.5)
+        write_robot(graph.folder, cell, {"arm": {"enable_timeout": 20.0}})
+        quick, cell.arm.config = cell.arm.config, replace(cell.arm.config, enable_time=6.0)
         cell.hub.tap(heard.extend)
         node.start()
         wait_until(lambda: protocol.enable_command(7, True) in heard, "it powers the motors")
         assert not any(cell.arm.enabled)
         assert "keep their power" in person.deactivate()
         cell.arm.config = quick
+        driver.wait(lambda: all(cell.arm.enabled), "the motors come on")
         since = reports_until_now()
         driver.wait(lambda: driver.reports(NODE) > since + 2, "time passes")
         assert driver.figure("state") == "inactive" and all(cell.arm.enabled)

@@ -220,7 +220,7 @@ class Piper(Arm):
         """Return figures about the bus for people, by name."""
         link = self._open_link()
         return {"bus": link.bus, "firmware": link.firmware, "connected": str(link.connected),
-                "torn_measurements": str(link.feedback.torn),
+                "torn_measurements": str(link.feedback.torn), "garbled_frames": str(link.garbled),
                 "reconnections": str(link.reconnections)}
 
     def _stop_moving(self, link: PiperLink) -> str:

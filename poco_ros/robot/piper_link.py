@@ -9,7 +9,8 @@ What piper_sdk 0.6.2 does, and what is done about it here:
 - it keeps one interface for ever for each name: every link has a name of its own;
 - each frame is offered to some twenty decoders: what the control loop needs is decoded here, the
   rest goes to the SDK;
-- options of the bus cannot be passed: they travel through python-can's own configuration.
+- options of the bus cannot be passed: they travel through python-can's own configuration;
+- one line of a serial adapter that lost a byte looks to it as a bus that is gone: it is skipped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import itertools
 import json
 import logging
 import os
+import struct
 import threading
 import time
 from collections import deque
@@ -40,6 +42,9 @@ _numbers = itertools.count()
 _environment = threading.Lock()
 _ECHO_TIME = 1.0  # an own frame that comes back within this time is an echo [s]
 _BUSES = 2  # the SDK opens one to receive and one to send; both receive
+_GARBLED = (ValueError, LookupError, struct.error)
+"""What python-can and decoders raise for a line or a frame of which a part is missing. A bus that
+is gone raises CanError or OSError; slcan a CanError for a line that is no text, too."""
 _LOOK_PERIOD = 1.0  # between two looks for other programs on the interface [s]
 
 
@@ -96,6 +101,8 @@ class PiperLink:
         self._failed_sends = 0
         self.reconnections = 0
         """Times that the bus was opened again."""
+        self.garbled = 0
+        """Frames of which a part was missing; they were skipped."""
         self.foreign_frame = 0
         """Identifier of the newest command frame of another controller, 0 = none."""
         self.foreign_at = float("-inf")
@@ -172,6 +179,7 @@ class PiperLink:
         if bus.recv_bus is None or bus.send_bus is None:
             raise ArmError(self._no_bus())
         bus.SendCanMessage = self._checked(bus.SendCanMessage, bus.CAN_STATUS)
+        bus.recv_bus.recv = self._without_garbled(bus.recv_bus)
         # No thread of the SDK. It asks for firmware and motor limits; answers are read by us.
         self._sdk.ConnectPort(start_thread=False)
         with self._sending:
@@ -228,6 +236,31 @@ class PiperLink:
 
         return checked
 
+    def _without_garbled(self, bus: Any) -> Callable[[float], can.Message | None]:
+        """Return the function of ``bus`` that receives, which then goes on after a garbled line.
+        """
+        receive = bus.recv
+
+        def received(timeout: float) -> can.Message | None:
+            end = time.monotonic() + timeout
+            while True:
+                try:
+                    return receive(max(0.0, end - time.monotonic()))
+                except (*_GARBLED, can.CanError) as error:
+                    if isinstance(error, can.CanError):
+                        if not isinstance(error.__cause__, UnicodeDecodeError):
+                            raise
+                        bus.flush()  # slcan would keep the line that it could not decode
+                    self._skip(error)
+                    if time.monotonic() >= end:
+                        return None  # nothing else came
+
+        return received
+
+    def _skip(self, error: Exception) -> None:
+        self.garbled += 1
+        logger.debug("bus %s: a frame was skipped: %s", self.bus, error)
+
     def _read(self) -> None:
         while not self._ending.is_set():
             bus = self._sdk.GetCanBus()
@@ -254,6 +287,9 @@ class PiperLink:
 
     def _take(self, message: can.Message) -> bool:
         """Decode a frame that the control loop needs; return False for the others."""
+        if len(message.data) != message.dlc:
+            self._skip(ValueError(f"{message.dlc} bytes announced, {len(message.data)} came"))
+            return True
         if message.is_extended_id or message.is_error_frame or message.is_remote_frame:
             return True
         arbitration_id, now = message.arbitration_id, time.monotonic_ns()
@@ -261,7 +297,11 @@ class PiperLink:
         if arbitration_id in can_id.COMMANDS:
             self._take_command(arbitration_id, data, message.timestamp, now)
             return True
-        return self.feedback.feed(arbitration_id, data, message.timestamp, now, time.time_ns())
+        try:
+            return self.feedback.feed(arbitration_id, data, message.timestamp, now, time.time_ns())
+        except _GARBLED as error:
+            self._skip(error)
+            return True
 
     def _take_command(self, arbitration_id: int, data: bytes, bus_time: float, now: int) -> None:
         since = now * 1e-9 - _ECHO_TIME
