@@ -55,6 +55,17 @@ def test_what_is_written_is_read_camera_by_camera_and_episode_by_episode(log: Pi
     assert np.abs(data.pictures.reshape(-1, 3).astype(int) - (200, 40, 20)).max() < 8
 
 
+def test_a_full_disk_leaves_no_part_of_a_picture_behind(log: PictureLog) -> None:
+    log.add("front", "a", NOW, PICTURE, JOINTS)
+    noise = np.random.default_rng(0).integers(0, 255, (240, 320, 3), np.uint8)
+    with files_up_to(4096), pytest.raises(OSError, match=rf"front/a/{NOW + 1}\.jpg"):
+        log.add("front", "a", NOW + 1, noise, JOINTS)
+    assert {path.name for path in (log.folder / "front/a").iterdir()} == {f"{NOW}.jpg",
+                                                                         "states.csv"}
+    log.add("front", "a", NOW + 2, noise, JOINTS)
+    assert len(load_pictures(log.folder, 32).pictures) == 2
+
+
 def test_pictures_between_episodes_belong_together_when_they_are_near_in_time(log: PictureLog
                                                                               ) -> None:
     for seconds in (0, 1, 100, 101, 200):

@@ -25,7 +25,7 @@ import cv2
 import numpy as np
 
 from poco_ros.core.errors import DataError
-from poco_ros.core.files import PREFIX, write_atomic
+from poco_ros.core.files import PREFIX, naming, write_atomic
 from poco_ros.robot.camera import Frame
 
 DESCRIPTION = "cameras.json"
@@ -77,8 +77,13 @@ class PictureLog:
         if not good:
             raise DataError(f"a picture of camera {camera} cannot be written as JPEG")
         unfinished = place / f"{PREFIX}{stamp}"
-        unfinished.write_bytes(jpeg.tobytes())
-        unfinished.replace(place / f"{stamp}.jpg")
+        try:
+            with naming(place / f"{stamp}.jpg"):
+                unfinished.write_bytes(jpeg.tobytes())
+                unfinished.replace(place / f"{stamp}.jpg")
+        except OSError:
+            unfinished.unlink(missing_ok=True)  # the disk is full, and this is a part of a picture
+            raise
         if joints is not None:
             self._add_row(place / STATES, stamp, joints)
 
