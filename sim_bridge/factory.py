@@ -16,8 +16,8 @@ def make_environment(task: TaskConfig) -> SimulatedEnvironment:
     """Return the environment of ``task``.
 
     Raises:
-        ConfigError: the task's number does not exist in its domain, or its simulator cannot be
-            imported on this machine; or it is one on the robot.
+        ConfigError: the task's simulator cannot be imported on this machine, or it is one on the
+            robot.
     """
     if not task.simulated:
         raise ConfigError(f"task {task.name} is one on the robot: no simulator has it; use a"

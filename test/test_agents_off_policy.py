@@ -46,6 +46,21 @@ def random_batch(count: int = 6, observation: int = 3, chunk: int = 4) -> Batch:
                  torch.tensor([0.98, 0.0, 0.98, 0.98, 0.0, 0.98])[:count], torch.ones(count))
 
 
+def set_apart(agent: WithCritic) -> None:
+    """Move the online critics away from their targets."""
+    with torch.no_grad():
+        for p in agent.critic.parameters():
+            p.add_(0.3 * torch.randn_like(p))
+
+
+def targets_of(agent: WithCritic, batch: Batch) -> torch.Tensor:
+    """Return the TD targets; what they draw will be drawn again."""
+    state = agent.generator.get_state()
+    targets = agent.td_targets(batch)
+    agent.generator.set_state(state)
+    return targets
+
+
 # -- the critic of all of them ---------------------------------------------------------------
 
 
@@ -55,12 +70,8 @@ def test_a_step_of_the_critic_is_on_its_rows_and_the_target_follows_by_tau(algor
     small = {"noise_hidden_dim": 24, "noise_layers": 2} if algorithm == "dsrl" else {}
     agent = make(WithCritic, algorithm, num_critics=3, tau=0.25, lr=0.01, **small)
     batch = dataclasses.replace(random_batch(), critic_valid=torch.tensor([1.0, 1, 0, 1, 0, 1]))
-    with torch.no_grad():
-        for p in agent.critic.parameters():
-            p.add_(0.3 * torch.randn_like(p))  # online and target differ
-    state = agent.generator.get_state()
-    targets = agent.td_targets(batch)
-    agent.generator.set_state(state)
+    set_apart(agent)
+    targets = targets_of(agent, batch)
     online = list(agent.critic.parameters())
     total = torch.zeros(())
     for row in (0, 1, 3, 5):
@@ -90,12 +101,8 @@ def test_a_batch_without_a_row_for_the_critic_leaves_it_as_it_is() -> None:
 
 def test_qc_targets_take_the_candidate_that_the_online_critics_prefer() -> None:
     agent, batch = make(QChunking, "qc", num_candidates=5, flow_steps=3), random_batch()
-    with torch.no_grad():
-        for p in agent.critic.parameters():
-            p.add_(0.3 * torch.randn_like(p))  # online and target differ
-    state = agent.generator.get_state()
-    targets = agent.td_targets(batch)
-    agent.generator.set_state(state)
+    set_apart(agent)
+    targets = targets_of(agent, batch)
     candidates = agent.actor.sample(batch.next_observations, 5, agent.generator)
     for row in range(6):
         observation = batch.next_observations[row:row + 1]
@@ -157,13 +164,10 @@ def test_fql_loss_is_the_weighted_distillation_minus_q() -> None:
 
 def test_fql_targets_are_of_its_own_clipped_action_by_the_target_critics() -> None:
     agent, batch = make(FlowQLearning, "qc_fql", num_critics=3), random_batch()
+    set_apart(agent)
     with torch.no_grad():
-        for p in agent.critic.parameters():
-            p.add_(0.3 * torch.randn_like(p))  # online and target differ
         agent.one_step.layers[-1].bias.add_(2.0)  # some of what it does is beyond 1
-    state = agent.generator.get_state()
-    targets = agent.td_targets(batch)
-    agent.generator.set_state(state)
+    targets = targets_of(agent, batch)
     noise = torch.randn(6, 4, generator=agent.generator)
     beyond = 0
     for row in range(6):
@@ -220,9 +224,7 @@ def test_rlpd_targets_are_the_mean_or_the_least_of_random_members(members: int,
     agent = make(RLPD, "rlpd_ac", num_critics=5, target_members=members, entropy_backup=backup,
                  initial_temperature=0.3)
     batch = random_batch()
-    state = agent.generator.get_state()
-    found = agent.td_targets(batch)
-    agent.generator.set_state(state)
+    found = targets_of(agent, batch)
     with torch.no_grad():
         chunks, log_density = agent.sample(batch.next_observations)
         q = agent.target_critic(batch.next_observations, chunks)
@@ -302,9 +304,8 @@ def test_dsrl_targets_are_of_the_chunk_that_what_acts_leads_to(trained: bool, ag
     agent = make(DSRL, "dsrl", noise_hidden_dim=24, noise_layers=2, noise_bound=1.2, flow_steps=3,
                  initial_temperature=0.3, critic_aggregate=aggregate, entropy_backup=backup)
     agent.noise_actor.trained.fill_(float(trained))
-    batch, state = random_batch(), agent.generator.get_state()
-    found = agent.td_targets(batch)
-    agent.generator.set_state(state)
+    batch = random_batch()
+    found = targets_of(agent, batch)
     with torch.no_grad():
         unit, log_density = agent.noise_actor.sample(
             batch.next_observations, torch.randn(6, 4, generator=agent.generator))

@@ -405,7 +405,7 @@ def test_silence_is_noticed_and_the_bus_comes_back(config: PiperConfig, emulator
 
 
 @pytest.mark.parametrize("line", ["tXY38", "t1", "B1", "D0000", "D2A5800000000000", "0F3",
-                                  "t2A5800", "t2A520102", "\xfe\xff"])
+                                  "t2A5800", "t2A520102", "t2A2800", "\xfe\xff"])
 def test_a_line_of_which_a_part_was_lost_is_skipped(arm: Piper, emulator: EmulatedPiper,
                                                     line: str) -> None:
     """A serial adapter loses bytes, and what is read first may be the end of a line. The bus was

@@ -25,7 +25,7 @@ from poco_ros.core.config import merge, read_yaml, setting
 from poco_ros.core.errors import ConfigError, PocoError
 from poco_ros.core.task import TaskConfig
 from poco_ros.data.config import AUTOMATIC
-from poco_ros.data.demonstrations import check_settings, demonstrations_path, is_made
+from poco_ros.data.demonstrations import checked_path, demonstrations_path, is_made
 from poco_ros.learning.config import GenerativeConfig, shared_settings
 from poco_ros.preset import Preset, find_preset, load_preset
 
@@ -191,8 +191,7 @@ def _check_possible(preset: Preset, where: str) -> None:
         raise ConfigError(f"{where}: train.eval_every is 0, so nothing would be measured; say"
                           " after how many steps to evaluate")
     try:
-        check_settings(preset.demonstrations, preset.task)
-        path = demonstrations_path(preset.demonstrations, preset.task)
+        path = checked_path(preset.demonstrations, preset.task)
     except PocoError as error:
         raise ConfigError(f"{where}: {error}") from error
     if has_made_data(preset):
@@ -246,8 +245,10 @@ def configuration_hash(preset: Preset, seed: int) -> str:
 def has_made_data(preset: Preset) -> bool:
     """Return whether the demonstrations are made from settings, rather than found."""
     data = preset.demonstrations
-    if is_made(data) or data.kind != "robomimic":
-        return is_made(data)
+    if is_made(data):
+        return True
+    if data.kind != "robomimic":
+        return False
     made = dataclasses.replace(data, path=AUTOMATIC)
     return data.path.name == demonstrations_path(made, preset.task).name
 

@@ -71,10 +71,10 @@ def draw_success(results: BenchResults, anchors: Anchors | None) -> Figure:
             _show_minutes(panel, groups)
         else:
             _draw_anchors(panel, anchors, groups, colours)
-            panel.set_xlim(0, 1.02 * max((common_steps(group.curves)[-1] for group in groups),
-                                         default=1) or 1.0)
+            end = max((common_steps(group.curves)[-1] for group in groups), default=0)
+            panel.set_xlim(0, 1.02 * end or 1.0)
+            panel.set_xlabel("environment steps")
             panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
-        panel.set_xlabel("environment steps" if anchors else "minutes")
     _finish(figure, panels)
     return figure
 
@@ -92,22 +92,22 @@ def _draw_curve(panel: Axes, group: Group, colour: Any, minutes: bool) -> None:
     if len(common_steps(group.curves)) == 1:  # cloned, and nothing after that: a level
         panel.axhline(mean[-1], color=colour, linestyle="--", label=group.label)
         return
-    if minutes:
-        panel.step(list(found), mean, where="post", color=colour, label=group.label)
-        panel.plot(list(found)[-1], mean[-1], color=colour, marker="o", markersize=4)
-    else:
-        panel.plot(list(found), mean, color=colour, marker="o", markersize=3, label=group.label)
+    steps: dict[str, Any] = {"drawstyle": "steps-post", "markevery": [-1]} if minutes else {}
+    panel.plot(list(found), mean, color=colour, marker="o", markersize=3, label=group.label,
+               **steps)
     panel.fill_between(list(found), low, high, color=colour, alpha=0.16, linewidth=0,
                        step="post" if minutes else None)
 
 
 def _show_minutes(panel: Axes, groups: list[Group]) -> None:
     """Have equal factors of time stand at equal distances, from the first cloned policy on."""
-    begins = [(not group.first.clones, by_minutes(group.curves)[0]) for group in groups]
-    if not begins or min(begins)[1] <= 0.0:
+    panel.set_xlabel("minutes")
+    cloned = [group for group in groups if group.first.clones] or groups
+    begin = min((by_minutes(group.curves)[0] for group in cloned), default=0.0)
+    if begin <= 0.0:
         return
     panel.set_xscale("log")
-    panel.set_xlim(left=0.9 * min(begins)[1])
+    panel.set_xlim(left=0.9 * begin)
     panel.xaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0)))
     panel.xaxis.set_minor_locator(NullLocator())
     panel.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))

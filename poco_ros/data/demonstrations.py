@@ -92,8 +92,8 @@ def is_made(settings: DemonstrationConfig) -> bool:
     return settings.kind in MADE or (settings.kind == "robomimic" and settings.path == AUTOMATIC)
 
 
-def check_settings(settings: DemonstrationConfig, task: TaskConfig) -> None:
-    """Check all that needs neither a simulator nor a file, so before anything is made.
+def checked_path(settings: DemonstrationConfig, task: TaskConfig) -> Path:
+    """Return :func:`demonstrations_path` after all checks that need neither simulator nor file.
 
     Raises:
         DataError: the settings do not fit each other, or not the task; setting, value and remedy
@@ -105,15 +105,14 @@ def check_settings(settings: DemonstrationConfig, task: TaskConfig) -> None:
                         f" not {settings.kind}; leave it empty")
     if is_made(settings) and settings.episodes < 1:
         raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
-    if settings.kind != "robomimic":
-        return
-    from poco_ros.data.robomimic_sets import wanted_by
-    wanted_by(task)
-    if settings.mask and is_made(settings):
+    if settings.kind == "robomimic":
         from poco_ros.data.directed.robomimic.operators import MASKS
-        if settings.mask not in MASKS:
+        from poco_ros.data.robomimic_sets import wanted_by
+        wanted_by(task)
+        if is_made(settings) and settings.mask not in ("", *MASKS):
             raise DataError(f"{path}: mask is {settings.mask!r}, of those that are made there are"
                             f" {', '.join(MASKS)}")
+    return path
 
 
 def made_path(settings: PlayConfig | RobomimicConfig) -> Path:
@@ -143,8 +142,7 @@ def robomimic_settings(settings: DemonstrationConfig, task: TaskConfig) -> Robom
 
 def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
                 show_progress: bool) -> list[Episode]:
-    check_settings(settings, task)
-    path = demonstrations_path(settings, task)
+    path = checked_path(settings, task)
     if settings.kind == "npz":
         return _relabelled(path, task, settings.episodes)
     if settings.kind == "episodes":

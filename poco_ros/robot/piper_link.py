@@ -19,7 +19,6 @@ import itertools
 import json
 import logging
 import os
-import struct
 import threading
 import time
 from collections import deque
@@ -42,9 +41,10 @@ _numbers = itertools.count()
 _environment = threading.Lock()
 _ECHO_TIME = 1.0  # an own frame that comes back within this time is an echo [s]
 _BUSES = 2  # the SDK opens one to receive and one to send; both receive
-_GARBLED = (ValueError, LookupError, struct.error)
-"""What python-can and decoders raise for a line or a frame of which a part is missing. A bus that
-is gone raises CanError or OSError; slcan a CanError for a line that is no text, too."""
+_GARBLED = (ValueError, LookupError)
+"""What python-can raises for a line of which a part is missing. A bus that is gone raises CanError
+or OSError; slcan a CanError for a line that is no text, too. Frames that are too short no decoder
+takes, here or in the SDK."""
 _LOOK_PERIOD = 1.0  # between two looks for other programs on the interface [s]
 
 
@@ -102,7 +102,7 @@ class PiperLink:
         self.reconnections = 0
         """Times that the bus was opened again."""
         self.garbled = 0
-        """Frames of which a part was missing; they were skipped."""
+        """Lines of a serial adapter of which a part was missing; they were skipped."""
         self.foreign_frame = 0
         """Identifier of the newest command frame of another controller, 0 = none."""
         self.foreign_at = float("-inf")
@@ -251,15 +251,12 @@ class PiperLink:
                         if not isinstance(error.__cause__, UnicodeDecodeError):
                             raise
                         bus.flush()  # slcan would keep the line that it could not decode
-                    self._skip(error)
+                    self.garbled += 1
+                    logger.debug("bus %s: a line was skipped: %s", self.bus, error)
                     if time.monotonic() >= end:
                         return None  # nothing else came
 
         return received
-
-    def _skip(self, error: Exception) -> None:
-        self.garbled += 1
-        logger.debug("bus %s: a frame was skipped: %s", self.bus, error)
 
     def _read(self) -> None:
         while not self._ending.is_set():
@@ -287,9 +284,6 @@ class PiperLink:
 
     def _take(self, message: can.Message) -> bool:
         """Decode a frame that the control loop needs; return False for the others."""
-        if len(message.data) != message.dlc:
-            self._skip(ValueError(f"{message.dlc} bytes announced, {len(message.data)} came"))
-            return True
         if message.is_extended_id or message.is_error_frame or message.is_remote_frame:
             return True
         arbitration_id, now = message.arbitration_id, time.monotonic_ns()
@@ -297,11 +291,7 @@ class PiperLink:
         if arbitration_id in can_id.COMMANDS:
             self._take_command(arbitration_id, data, message.timestamp, now)
             return True
-        try:
-            return self.feedback.feed(arbitration_id, data, message.timestamp, now, time.time_ns())
-        except _GARBLED as error:
-            self._skip(error)
-            return True
+        return self.feedback.feed(arbitration_id, data, message.timestamp, now, time.time_ns())
 
     def _take_command(self, arbitration_id: int, data: bytes, bus_time: float, now: int) -> None:
         since = now * 1e-9 - _ECHO_TIME
