@@ -61,6 +61,8 @@ class Outcome:
     message: str = ""
     log: tuple[str, ...] = ()
     """The end of the log of a cell that failed."""
+    measured_in: str = ""
+    """The bench that it was taken over from, as its folder was named; empty: this one."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,12 @@ class CellFolder:
         self.path.mkdir(parents=True, exist_ok=True)
         preset = with_data_below(cell.preset, data.resolve())
         write_atomic(self.preset, config.to_yaml(preset))
-        write_atomic(known, json.dumps(dataclasses.asdict(cell.record), indent=1) + "\n")
+        self.write_record(cell.record)
+
+    def write_record(self, record: CellRecord) -> None:
+        """Write what the cell is."""
+        write_atomic(self.path / "cell.json",
+                     json.dumps(dataclasses.asdict(record), indent=1) + "\n")
 
     def record(self) -> CellRecord:
         """Return what the cell is."""
@@ -144,12 +151,19 @@ class CellFolder:
                  "ended": time.strftime("%Y-%m-%dT%H:%M:%S%z")}
         write_atomic(self.path / "outcome.json", json.dumps(words, indent=1) + "\n")
 
+    def note_origin(self, bench: str) -> None:
+        """Write which bench the cell was taken over from, unless that one had taken it itself."""
+        path = self.path / "outcome.json"
+        words = {"measured_in": bench, **json.loads(path.read_text())}
+        write_atomic(path, json.dumps(words, indent=1) + "\n")
+
     def outcome(self) -> Outcome:
         """Return how the cell ended, or that it has not."""
         path = self.path / "outcome.json"
         if path.exists():
             words = json.loads(path.read_text())
-            return Outcome(State(words["state"]), words["message"], tuple(words["log"]))
+            return Outcome(State(words["state"]), words["message"], tuple(words["log"]),
+                           words.get("measured_in", ""))
         begun = (self.path / "sittings.csv").exists()
         return Outcome(State.UNFINISHED if begun else State.NEW)
 
@@ -203,8 +217,12 @@ class BenchFolder:
     def others(self, records: list[CellRecord]) -> list[Path]:
         """Return the folders of cells that are kept here and are none of ``records``."""
         listed = {self.cell(record).path for record in records}
-        found = (path.parent for path in sorted((self.path / CELLS).glob("*/*/*/*/cell.json")))
-        return [path for path in found if path not in listed]
+        return [cell.path for cell in self.kept() if cell.path not in listed]
+
+    def kept(self) -> list[CellFolder]:
+        """Return all cells that are kept here, of whatever matrix."""
+        return [CellFolder(path.parent)
+                for path in sorted((self.path / CELLS).glob("*/*/*/*/cell.json"))]
 
     @contextmanager
     def alone(self) -> Iterator[None]:

@@ -143,6 +143,9 @@ def _cells(results: BenchResults) -> list[str]:
                      " are kept as they are")
     states = Counter(cell.outcome.state for cell in results.cells)
     lines += [f"- {states[state]} {state.value}" for state in State if states[state]]
+    origins = Counter(cell.outcome.measured_in for cell in results.cells)
+    lines += [f"- {count} taken over from {origin}, the same configuration and seed"
+              for origin, count in origins.items() if origin]
     if results.others:
         lines.append(f"- {len(results.others)} of other configurations are kept in the folder and"
                      " are in no table")

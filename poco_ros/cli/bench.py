@@ -43,6 +43,7 @@ examples:
   poco bench small                        run it; stopped for whatever reason, the same again
   poco bench small --only qc,fql scene    two algorithms on one task, nothing else
   poco bench paper --gpus 0,1 --jobs 4    two cells at a time on each of two graphics cards
+  poco bench ablation_zeta --reuse runs/bench/small    its unchanged runs are there already
   poco bench --report runs/bench/small    tables and figures anew, nothing is run
 
 docs/bench.md tells how to write a matrix and how to read the table.""")
@@ -59,6 +60,9 @@ docs/bench.md tells how to write a matrix and how to read the table.""")
     parser.add_argument("--only", nargs="+", default=[], metavar="WORD", help="run only cells"
                         " whose task, algorithm, variant or seed (seed0) is WORD; of several all"
                         " must fit; a,b = a or b; * and ? stand for anything")
+    parser.add_argument("--reuse", type=Path, nargs="+", default=[], metavar="DIR", help="take"
+                        " what other benches have finished of the same configuration and seed"
+                        " over from their folders, instead of running it again")
     parser.add_argument("--dry-run", action="store_true", help="list the cells and where they"
                         " stand; nothing is run")
     parser.add_argument("--report", type=Path, default=None, metavar="DIR",
@@ -72,6 +76,7 @@ def run(args: argparse.Namespace) -> int:
     from poco_ros.bench.cell_folder import BenchFolder
     from poco_ros.bench.cells import choose, expand
     from poco_ros.bench.matrix import load_matrix
+    from poco_ros.bench.reuse import done_elsewhere, take_over
 
     console = Console(highlight=False, soft_wrap=True)
     if args.report is not None:
@@ -93,12 +98,17 @@ def run(args: argparse.Namespace) -> int:
     cells = expand(matrix, "cuda" if gpus else "")
     chosen = choose(cells, args.only)
     folder = BenchFolder(args.out or OUT / Path(args.matrix).stem)
+    done = done_elsewhere(args.reuse)
     if args.dry_run:
-        return _list(folder, chosen, jobs, gpus, console)
+        return _list(folder, chosen, {hashed: bench for hashed, (bench, _) in done.items()}, jobs,
+                     gpus, console)
     with folder.alone():
         from poco_ros.core.config import to_yaml
 
         folder.write_index(matrix.title, to_yaml(matrix), [cell.record for cell in cells])
+        taken = take_over(folder, chosen, done)
+        if taken:
+            console.print(f"taken over: {', '.join(cell.record.name for cell in taken)}")
         return _run(folder, chosen, jobs, gpus, console)
 
 
@@ -145,9 +155,10 @@ def _report(folder: BenchFolder, console: Console) -> int:
     return 0
 
 
-def _list(folder: BenchFolder, cells: list[Cell], jobs: int, gpus: list[str],
-          console: Console) -> int:
+def _list(folder: BenchFolder, cells: list[Cell], done: dict[str, Path], jobs: int,
+          gpus: list[str], console: Console) -> int:
     """Say what would be run."""
+    from poco_ros.bench.cell_folder import State
     from poco_ros.bench.cells import with_data_below
     from poco_ros.bench.table import short
 
@@ -161,7 +172,9 @@ def _list(folder: BenchFolder, cells: list[Cell], jobs: int, gpus: list[str],
         data[str(with_data_below(cell.preset, folder.data).demonstrations.path)] = None
         console.print(f"{state.value:<10} {record.name}  {record.hash}  {record.offline_steps:,} +"
                       f" {record.online_steps:,} steps"
-                      + (f"  revision {short(revisions)}" if revisions else ""))
+                      + (f"  revision {short(revisions)}" if revisions else "")
+                      + (f"  to be taken over from {done[record.hash]}"
+                         if state is State.NEW and record.hash in done else ""))
     console.print(f"{len(cells)} cells in {folder.path}: "
                   + ", ".join(f"{count} {state}" for state, count in states.items())
                   + f"; {min(jobs, len(cells))} at a time"
