@@ -188,6 +188,12 @@ def test_a_bench_on_gpus_that_are_not_there_runs_nothing(
     for more in ([], ["--dry-run"]):
         assert main(["bench", "smoke", "--gpus", "0,7", "--out", str(out), *more]) == 2
         assert "GPUs 0, 7 are asked for, but torch" in capsys.readouterr().err
+    matrix = tmp_path / "gpu.yaml"
+    matrix.write_text("tasks: {cube: {preset: cpu_cube_single}}\n"
+                      "algorithms: {bc: {}, poco: {overrides: {train: {device: cuda}}}}\n")
+    assert main(["bench", str(matrix), "--out", str(out)]) == 2
+    said = capsys.readouterr().err
+    assert "cube/poco/base/seed0: train.device is cuda, but torch" in said
     assert not out.exists()
 
 

@@ -97,6 +97,13 @@ def run(args: argparse.Namespace) -> int:
     matrix = load_matrix(args.matrix)
     cells = expand(matrix, "cuda" if gpus else "")
     chosen = choose(cells, args.only)
+    if not gpus and any(cell.preset.train.device != "cpu" for cell in chosen):
+        from poco_ros.learning.gpus import check_device
+        for cell in chosen:
+            try:
+                check_device(cell.preset.train)
+            except ConfigError as error:
+                raise ConfigError(f"{cell.record.name}: {error}") from error
     folder = BenchFolder(args.out or OUT / Path(args.matrix).stem)
     done = done_elsewhere(args.reuse)
     if args.dry_run:
