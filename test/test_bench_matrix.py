@@ -26,6 +26,7 @@ from poco_ros.cli.main import main
 from poco_ros.core.config import identity
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.task import SIMULATED_DOMAINS
+from poco_ros.data.demonstrations import load_demonstrations
 from poco_ros.learning.config import ALGORITHMS
 from poco_ros.preset import load_preset
 
@@ -129,10 +130,17 @@ def test_a_setting_at_its_neutral_value_is_left_out_of_what_results_are_filed_un
 
 def test_demonstrations_in_robomimics_layout_are_made_in_the_folder_of_the_bench(
         tmp_path: Path) -> None:
+    """A cell took the name in that folder for a file of somebody else's, and found none."""
     preset = load_preset("cpu_lift")
+    preset = dataclasses.replace(preset, demonstrations=dataclasses.replace(
+        preset.demonstrations, episodes=1))
     moved = with_data_below(preset, tmp_path)
-    assert moved.demonstrations.path.parent == tmp_path
+    path = moved.demonstrations.path
+    assert path.parent == tmp_path
     assert configuration_hash(moved, 0) == configuration_hash(preset, 0)
+    for _ in range(2):
+        (episode,) = load_demonstrations(moved.demonstrations, moved.task, 1, False)
+        assert episode.task == "lift-task1" and path.exists()
 
 
 def test_a_file_of_demonstrations_is_looked_into_before_anything_runs(tmp_path: Path) -> None:

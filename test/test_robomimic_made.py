@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -231,6 +233,12 @@ def test_a_preset_makes_what_it_needs_once(
     assert len(episodes) == 2 and path.exists()
     again = load_demonstrations(wanted, TASK, show_progress=False)
     assert [e.to_bytes() for e in again] == [e.to_bytes() for e in episodes]
+
+    copy = tmp_path / "elsewhere" / path.name
+    copy.parent.mkdir()
+    shutil.copy(path, copy)
+    copied = load_demonstrations(dataclasses.replace(wanted, path=copy), TASK)
+    assert [e.to_bytes() for e in copied] == [e.to_bytes() for e in episodes], "without its .yaml"
 
 
 @pytest.mark.parametrize(("domain", "zeta", "demos"), [

@@ -194,7 +194,7 @@ def _check_possible(preset: Preset, where: str) -> None:
         path = checked_path(preset.demonstrations, preset.task)
     except PocoError as error:
         raise ConfigError(f"{where}: {error}") from error
-    if has_made_data(preset):
+    if is_made(preset.demonstrations, preset.task):
         return
     if not path.exists():
         raise ConfigError(f"{where}: {path}: there are no demonstrations there, and those of kind"
@@ -234,23 +234,12 @@ def configuration_hash(preset: Preset, seed: int) -> str:
     """
     values = config.identity(preset)
     del values["graph"], values["train"]["actors"]
-    if has_made_data(preset):
+    if is_made(preset.demonstrations, preset.task):
         del values["demonstrations"]["path"]
     else:
         values["demonstrations"]["content"] = _content(preset.demonstrations.path)
     text = json.dumps([values, seed], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def has_made_data(preset: Preset) -> bool:
-    """Return whether the demonstrations are made from settings, rather than found."""
-    data = preset.demonstrations
-    if is_made(data):
-        return True
-    if data.kind != "robomimic":
-        return False
-    made = dataclasses.replace(data, path=AUTOMATIC)
-    return data.path.name == demonstrations_path(made, preset.task).name
 
 
 def _content(path: Path) -> str:
@@ -277,7 +266,7 @@ def with_data_below(preset: Preset, folder: Path) -> Preset:
 
     Their name there holds a hash of their settings, so all cells with equal settings share them.
     """
-    if not has_made_data(preset) or preset.demonstrations.path != AUTOMATIC:
+    if not is_made(preset.demonstrations, preset.task) or preset.demonstrations.path != AUTOMATIC:
         return preset
     name = demonstrations_path(preset.demonstrations, preset.task).name
     return dataclasses.replace(preset, demonstrations=dataclasses.replace(

@@ -18,6 +18,7 @@ from poco_ros.data.config import (
     PlayConfig,
     RobomimicConfig,
 )
+from poco_ros.data.shards import settings_path
 from poco_ros.data.stored import is_robomimic
 from poco_ros.data.summary import check_alike
 
@@ -84,12 +85,16 @@ def demonstrations_path(settings: DemonstrationConfig, task: TaskConfig) -> Path
     return FOLDER / f"{task.name}-directed-{_digest(settings_text(settings, task))}"
 
 
-def is_made(settings: DemonstrationConfig) -> bool:
+def is_made(settings: DemonstrationConfig, task: TaskConfig) -> bool:
     """Return whether the demonstrations are made here of their settings, where they are missing.
 
-    Robomimic's are where no file is named.
+    Robomimic's are where no file is named, or one in whatever folder by the name that follows from
+    the settings.
     """
-    return settings.kind in MADE or (settings.kind == "robomimic" and settings.path == AUTOMATIC)
+    if settings.kind != "robomimic" or settings.path == AUTOMATIC:
+        return settings.kind in (*MADE, "robomimic")
+    return (task.domain in ROBOMIMIC_TASKS and settings.episodes > 0
+            and settings.path.name == made_path(robomimic_settings(settings, task)).name)
 
 
 def checked_path(settings: DemonstrationConfig, task: TaskConfig) -> Path:
@@ -103,13 +108,13 @@ def checked_path(settings: DemonstrationConfig, task: TaskConfig) -> Path:
     if settings.mask and settings.kind != "robomimic":
         raise DataError(f"{path}: mask {settings.mask!r} is for demonstrations of kind robomimic,"
                         f" not {settings.kind}; leave it empty")
-    if is_made(settings) and settings.episodes < 1:
+    if is_made(settings, task) and settings.episodes < 1:
         raise DataError(f"{path}: no demonstrations are asked for; set episodes to 1 or more")
     if settings.kind == "robomimic":
         from poco_ros.data.directed.robomimic.operators import MASKS
         from poco_ros.data.robomimic_sets import wanted_by
         wanted_by(task)
-        if is_made(settings) and settings.mask not in ("", *MASKS):
+        if is_made(settings, task) and settings.mask not in ("", *MASKS):
             raise DataError(f"{path}: mask is {settings.mask!r}, of those that are made there are"
                             f" {', '.join(MASKS)}")
     return path
@@ -149,7 +154,7 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
         stored = _stored(path)[:settings.episodes or None]
         encoder_of(stored, str(path))
         return stored
-    if settings.kind == "robomimic" and settings.path != AUTOMATIC:
+    if settings.kind == "robomimic" and (not is_made(settings, task) or _is_copy(settings)):
         return _robomimic(path, task, settings.mask, settings.episodes)
     if settings.kind == "robomimic":
         from poco_ros.data.robomimic_made import generate_robomimic
@@ -161,6 +166,12 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
         return _relabelled(path, task, settings.episodes)
     from poco_ros.data.directed.generate import generate_directed
     return generate_directed(settings, path, task, workers, show_progress)
+
+
+def _is_copy(settings: DemonstrationConfig) -> bool:
+    """Return whether the named file is there without the settings that are written beside it."""
+    path = settings.path
+    return path != AUTOMATIC and path.exists() and not settings_path(path).exists()
 
 
 def _relabelled(path: Path, task: TaskConfig, trajectories: int) -> list[Episode]:
