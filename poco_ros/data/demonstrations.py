@@ -18,7 +18,6 @@ from poco_ros.data.config import (
     PlayConfig,
     RobomimicConfig,
 )
-from poco_ros.data.shards import settings_path
 from poco_ros.data.stored import is_robomimic
 from poco_ros.data.summary import check_alike
 
@@ -170,6 +169,7 @@ def _configured(settings: DemonstrationConfig, task: TaskConfig, workers: int,
 
 def _is_copy(settings: DemonstrationConfig) -> bool:
     """Return whether the named file is there without the settings that are written beside it."""
+    from poco_ros.data.shards import settings_path  # brings the pool of those who make data
     path = settings.path
     return path != AUTOMATIC and path.exists() and not settings_path(path).exists()
 
