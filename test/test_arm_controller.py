@@ -19,6 +19,7 @@ from poco_ros.robot.arm import ArmError, ArmState
 from poco_ros.robot.config import arm_limits
 from poco_ros.robot.control_status import Executed, Mode
 from poco_ros.robot.controller import ArmController
+from poco_ros.robot.kinematics import JOINT_NAMES
 from poco_ros.robot.piper import Piper
 from poco_ros.robot.safety_filter import Verdict
 
@@ -26,6 +27,7 @@ HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 RATE = 30.0
 TASK = "pick-cube"
 AS_OPEN_AS_IT_IS = 2 * 0.03 / 0.07 - 1
+FAST = dict.fromkeys(JOINT_NAMES, 15.0)
 
 
 class Cell:
@@ -115,9 +117,12 @@ def test_an_inactive_controller_measures_and_moves_nothing(cell: Cell) -> None:
         cell.controller.offer(cell.chunk(1, [0.0] * 7), "ep")
 
 
+@pytest.mark.parametrize("cell", [{"safety": {"joint_velocity": FAST}}], indirect=True,
+                         ids=["ticks at any distance"])
 def test_a_chunk_is_executed_one_action_a_tick_and_published(cell: Cell) -> None:
     cell.controller.activate()
     cell.controller.begin_episode("ep")
+    cell.stall = 1.5 / RATE  # the tick after this one comes too soon
     ticks = cell.run_chunk(1, [0.5, 0, 0, 0, 0, -0.5, AS_OPEN_AS_IT_IS])
     assert [tick.played.index for tick in ticks if tick.played] == [0, 1, 2, 3, 4]
     assert [tick.step for tick in ticks] == list(range(len(ticks)))
@@ -127,6 +132,24 @@ def test_a_chunk_is_executed_one_action_a_tick_and_published(cell: Cell) -> None
         np.testing.assert_allclose(tick.decision.executed[:6], [0.5, 0, 0, 0, 0, -0.5], atol=1e-5)
     goal = HOME + np.array([0.15, 0, 0, 0, 0, -0.15])
     wait_until(lambda: bool(np.abs(cell.arm.read().positions - goal).max() < 2e-3), timeout=2)
+
+
+def test_a_tick_that_comes_soon_after_a_late_one_moves_less_and_says_so(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    cell.controller.offer(cell.chunk(1, [0.5, 0, 0, 0, 0, 0, AS_OPEN_AS_IT_IS], 20), "ep")
+    for played in (3, 6, 9, 12):
+        wait_until(lambda: len(cell.played(1)) >= played)  # noqa: B023
+        cell.stall = 1.5 / RATE
+    wait_until(lambda: len(cell.played(1)) >= 20)
+    decisions = [tick.decision for tick in cell.played(1)]
+    assert all(decision.requested[0] == 0.5 for decision in decisions)
+    limited = [decision for decision in decisions if decision.verdict is Verdict.LIMITED]
+    assert limited and {decision.reason for decision in limited} == {"velocity limit"}
+    assert min(decision.executed[0] for decision in limited) < 0.4
+    assert all(decision.executed[0] == pytest.approx(0.5, abs=1e-5)
+               for decision in decisions if decision.verdict is Verdict.NOMINAL)
 
 
 def test_an_action_acts_on_the_observation_of_its_own_tick(cell: Cell) -> None:
