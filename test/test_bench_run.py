@@ -27,8 +27,10 @@ from poco_ros.learning.checkpoint import load_checkpoint
 from poco_ros.preset import load_preset
 from poco_ros.run_folder import CLONED, FINETUNED, RunFolder
 
-pytestmark = pytest.mark.xdist_group("bench at work")  # fixtures are made once
-PATIENCE = 180.0
+pytestmark = [pytest.mark.xdist_group("bench at work"),  # fixtures are made once
+              pytest.mark.timeout(1500)]
+PATIENCE = 600.0
+"""Half a minute is usual for the longest of it; a machine that is busy elsewhere takes minutes."""
 
 
 def start(*words: str | Path, prefix: Sequence[str] = ()) -> subprocess.Popen[str]:
@@ -40,7 +42,11 @@ def start(*words: str | Path, prefix: Sequence[str] = ()) -> subprocess.Popen[st
 
 def end(process: subprocess.Popen[str]) -> tuple[int, str]:
     """Wait for the end; return exit code and output."""
-    output, _ = process.communicate(timeout=PATIENCE)
+    try:
+        output, _ = process.communicate(timeout=PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
     assert "Traceback" not in output, output
     return process.returncode, output
 
@@ -92,7 +98,6 @@ def half_diverged(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)  # eight starts of real processes: half a minute, more on a busy machine
 def test_killed_anywhere_it_goes_on_and_repeats_nothing(half_diverged: tuple[Path, Path],
                                                         tmp_path: Path) -> None:
     """Ctrl-C and kill -9 of the bench in the first cell, kill -9 of the second cell itself."""
