@@ -214,6 +214,21 @@ def test_figures_are_pictures_of_something(measured: BenchFolder) -> None:
         assert pixels.shape[1] > 500 and len(np.unique(pixels.reshape(-1, 3), axis=0)) > 50
 
 
+def test_a_task_that_was_not_measured_has_no_panel(tmp_path: Path) -> None:
+    """Part of a matrix was run; an ablation on one of its tasks."""
+    bench, cells = begin(tmp_path / "bench", matrix_of(
+        tasks={task: {"preset": "cpu_cube_single", "overrides": {"task": {"number": number}}}
+               for number, task in enumerate(("cube", "other", "never"), start=1)},
+        overrides=SHORT, ablations={"zeta": {"key": "agent.zeta", "values": [0.5, 2.0]}}))
+    measure_all(bench, cells, {f"{task}/poco/{variant}/seed0": [(0, 1.0, 40), (20, 2.0, 60)]
+                               for task, variant in (("cube", "base"), ("cube", "zeta-0.5"),
+                                                     ("other", "base"))})
+    results = read_results(bench)
+    for figure, tasks in ((draw_success(results, None), ["cube", "other"]),
+                          (draw_ablation(results, "zeta"), ["cube"])):
+        assert [axes.get_title() for axes in figure.axes if axes.get_visible()] == tasks
+
+
 def test_a_legend_of_long_names_stays_within_the_picture(tmp_path: Path) -> None:
     names = [f"a-variant-with-a-long-name-{number}" for number in range(7)]
     bench, cells = begin(tmp_path / "bench", matrix_of(seeds=[0], overrides=SHORT, variants={

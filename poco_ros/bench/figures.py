@@ -5,7 +5,7 @@ Figures are matplotlib objects without a window or a global state, so they can b
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +40,7 @@ ANCHOR_MARKERS = "x+1s^"
 def draw_all(results: BenchResults, anchors: Anchors, folder: Path) -> list[Path]:
     """Draw every figure that the results allow into ``folder``; return their paths."""
     figures = {}
-    if any(group.curves for task in results.tasks for group in results.groups(task)):
+    if _measured(results):
         figures["success_steps"] = draw_success(results, anchors)
         figures["success_minutes"] = draw_success(results, None)
     for name in ablations(results):
@@ -57,21 +57,21 @@ def draw_all(results: BenchResults, anchors: Anchors, folder: Path) -> list[Path
 
 
 def draw_success(results: BenchResults, anchors: Anchors | None) -> Figure:
-    """Draw a panel a task: mean success and interval of each group, over steps with anchors.
+    """Draw a panel a measured task: mean success and interval of each group, over steps, anchors.
 
     Without anchors the axis is minutes, and success that of the newest policy by then.
     """
-    figure, panels = _panels(results, results.title)
+    figure, panels = _panels(_measured(results), results.title)
     colours = _colours(results)
     for task, panel in panels.items():
-        groups = [group for group in results.groups(task) if common_steps(group.curves)]
+        groups = [group for group in _measured(results) if group.task == task]
         for group in groups:
             _draw_curve(panel, group, colours[group.label], anchors is None)
         if anchors is None:
             _show_minutes(panel, groups)
         else:
             _draw_anchors(panel, anchors, groups, colours)
-            end = max((common_steps(group.curves)[-1] for group in groups), default=0)
+            end = max(common_steps(group.curves)[-1] for group in groups)
             panel.set_xlim(0, 1.02 * end or 1.0)
             panel.set_xlabel("environment steps")
             panel.xaxis.set_major_formatter(FuncFormatter(_thousands))
@@ -128,16 +128,18 @@ def _draw_anchors(panel: Axes, anchors: Anchors, groups: list[Group],
 
 def ablations(results: BenchResults) -> list[str]:
     """Return the ablations of the matrix of which a run is finished."""
-    groups = [group for task in results.tasks for group in results.groups(task) if group.curves]
-    return [name for name in dict.fromkeys(group.first.ablation for group in groups) if name]
+    names = dict.fromkeys(group.first.ablation for group in _measured(results))
+    return [name for name in names if name]
 
 
 def draw_ablation(results: BenchResults, name: str) -> Figure:
-    """Draw final success against the values of one ablated setting, a panel a task.
+    """Draw final success against the values of one ablated setting, a panel a measured task.
 
     Values stand side by side at equal distances, for a zero, a word or three decades alike.
     """
-    figure, panels = _panels(results, f"{results.title}: {name}" if results.title else name)
+    figure, panels = _panels(
+        [group for group in _measured(results) if group.first.ablation == name],
+        f"{results.title}: {name}" if results.title else name)
     for task, panel in panels.items():
         groups = [group for group in results.groups(task) if group.first.ablation == name]
         values = list(dict.fromkeys(group.first.value for group in groups))
@@ -188,10 +190,15 @@ def draw_variants(results: BenchResults) -> Figure:
     return figure
 
 
+def _measured(results: BenchResults) -> list[Group]:
+    """Return the groups that have a point to draw."""
+    return [group for task in results.tasks for group in results.groups(task)
+            if common_steps(group.curves)]
+
+
 def _variant_groups(results: BenchResults) -> list[Group]:
     """Return the measured groups where a matrix has named variants: those, and what they vary."""
-    groups = [group for task in results.tasks for group in results.groups(task)
-              if common_steps(group.curves) and not group.first.ablation]
+    groups = [group for group in _measured(results) if not group.first.ablation]
     varied = {group.first.algorithm for group in groups if group.label != group.first.algorithm}
     return [group for group in groups if group.first.algorithm in varied]
 
@@ -206,9 +213,9 @@ def _bars(found: list[Interval]) -> list[list[float]]:
             [100 * (one.high - one.mean) for one in found]]
 
 
-def _panels(results: BenchResults, title: str) -> tuple[Figure, dict[str, Axes]]:
-    """Return a figure with a panel a task, success on the upright axis."""
-    tasks = results.tasks
+def _panels(groups: Sequence[Group], title: str) -> tuple[Figure, dict[str, Axes]]:
+    """Return a figure with a panel a task of the groups, success on the upright axis."""
+    tasks = list(dict.fromkeys(group.task for group in groups))
     columns = min(MOST_COLUMNS, len(tasks))
     rows = -(-len(tasks) // columns)
     figure = Figure(figsize=(max(columns, 1.3) * PANEL[0], rows * PANEL[1] + 0.6),
