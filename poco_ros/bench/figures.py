@@ -61,10 +61,11 @@ def draw_success(results: BenchResults, anchors: Anchors | None) -> Figure:
 
     Without anchors the axis is minutes, and success that of the newest policy by then.
     """
-    figure, panels = _panels(_measured(results), results.title)
+    measured = _measured(results)
+    figure, panels = _panels(measured, results.title)
     colours = _colours(results)
     for task, panel in panels.items():
-        groups = [group for group in _measured(results) if group.task == task]
+        groups = [group for group in measured if group.task == task]
         for group in groups:
             _draw_curve(panel, group, colours[group.label], anchors is None)
         if anchors is None:
