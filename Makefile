@@ -56,7 +56,7 @@ cell: setup
 # Graph tests are one xdist group, so that they never run beside each other; the worker that has them
 # waits much of the time, which is why two cores take three workers.
 test: setup
-	@OMP_NUM_THREADS=1 $(RUN) -m pytest -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
+	@$(RUN) -m pytest -n $(TEST_WORKERS) --dist loadgroup $(PYTEST_ARGS)
 
 check: setup
 	@echo "ruff: style and mistakes"

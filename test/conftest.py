@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+# How many threads share a product decides its last bits, and some tests compare runs to the bit.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Whoever runs the tests under nohup: what they start is to notice a closed terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

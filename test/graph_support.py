@@ -80,7 +80,6 @@ def isolate() -> None:
         write_atomic(profile, LOOPBACK_ONLY)
     os.environ["FASTDDS_DEFAULT_PROFILES_FILE"] = str(profile)
     os.environ["ROS_AUTOMATIC_DISCOVERY_RANGE"] = "SYSTEM_DEFAULT"
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     for domain in random.SystemRandom().sample(range(1, 101), 100):
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
             try:

@@ -35,6 +35,7 @@ def _limits(**changes: tuple[float, float]) -> dict[str, Any]:
     (_limits(joint2=(-0.5, 1.0)), "joint2.*is wider than the arm's own"),
     (_limits(joint2=(1.0, 1.01)), "leaves no room"),
     ({"safety": {"joint_step": {"joint1": -0.1}}}, "joint_step: joint1 is -0.1"),
+    ({"safety": {"joint_velocity": {"joint1": 25.0}}}, "joint1 is 25.0, .* less than 20 rad/s"),
     ({"safety": {"gripper_range": [0.05, 0.02]}}, "low < high"),
     ({"safety": {"gripper_range": [0.0, 0.2]}}, "0.07"),
     ({"safety": {"workspace": {"box_lower": [0, 0, 1], "box_upper": [1, 1, 0.5]}}}, "not below"),

@@ -19,7 +19,6 @@ from poco_ros.robot.arm import ArmError, ArmState
 from poco_ros.robot.config import arm_limits
 from poco_ros.robot.control_status import Executed, Mode
 from poco_ros.robot.controller import ArmController
-from poco_ros.robot.kinematics import JOINT_NAMES
 from poco_ros.robot.piper import Piper
 from poco_ros.robot.safety_filter import Verdict
 
@@ -27,7 +26,8 @@ HOME = np.array([0.0, 1.2, -1.0, 0.0, 0.9, 0.0])
 RATE = 30.0
 TASK = "pick-cube"
 AS_OPEN_AS_IT_IS = 2 * 0.03 / 0.07 - 1
-FAST = dict.fromkeys(JOINT_NAMES, 15.0)
+JOINT_DELTA = 0.06
+"""What an action of 1 asks of a joint [rad]."""
 
 
 class Cell:
@@ -83,6 +83,12 @@ class Cell:
         wait_until(lambda: len(self.played(number)) >= horizon)
         return self.executed[before:]
 
+    def pose(self) -> np.ndarray:
+        """Return the joints commanded last, (6,) [rad]."""
+        pose = self.controller.filter.pose
+        assert pose is not None
+        return pose.positions
+
     def played(self, number: int) -> list[Executed]:
         return [tick for tick in self.executed
                 if tick.played is not None and tick.played.chunk_id == number]
@@ -117,21 +123,48 @@ def test_an_inactive_controller_measures_and_moves_nothing(cell: Cell) -> None:
         cell.controller.offer(cell.chunk(1, [0.0] * 7), "ep")
 
 
-@pytest.mark.parametrize("cell", [{"safety": {"joint_velocity": FAST}}], indirect=True,
-                         ids=["ticks at any distance"])
-def test_a_chunk_is_executed_one_action_a_tick_and_published(cell: Cell) -> None:
+@pytest.mark.parametrize("late", [0.0, 0.9, 1.5, 2.6])
+def test_a_chunk_is_executed_one_action_a_tick_and_published(cell: Cell, late: float) -> None:
+    asked = [0.5, 0, 0, 0, 0, -0.5, AS_OPEN_AS_IT_IS]
     cell.controller.activate()
     cell.controller.begin_episode("ep")
-    cell.stall = 1.5 / RATE  # the tick after this one comes too soon
-    ticks = cell.run_chunk(1, [0.5, 0, 0, 0, 0, -0.5, AS_OPEN_AS_IT_IS])
-    assert [tick.played.index for tick in ticks if tick.played] == [0, 1, 2, 3, 4]
-    assert [tick.step for tick in ticks] == list(range(len(ticks)))
+    start = cell.pose()
+    cell.next_observation()
+    chunk = cell.chunk(1, asked, horizon=90)
+    chunk.actions[5:, :6] = 0.0  # it ends where it is, and has time to get there
+    cell.stall = late / RATE
+    cell.controller.offer(chunk, "ep")
+    wait_until(lambda: len(cell.played(1)) >= 10)
+    ticks = cell.executed[:10]
+    assert [tick.played and tick.played.index for tick in ticks] == list(range(10))
+    assert [tick.step for tick in ticks] == list(range(10))
     for tick in ticks[:5]:
-        assert tick.decision.verdict is Verdict.NOMINAL and tick.episode_id == "ep"
-        assert tick.played is not None and tick.played.policy_version == 3
-        np.testing.assert_allclose(tick.decision.executed[:6], [0.5, 0, 0, 0, 0, -0.5], atol=1e-5)
-    goal = HOME + np.array([0.15, 0, 0, 0, 0, -0.15])
+        decision = tick.decision
+        assert tick.episode_id == "ep" and tick.played and tick.played.policy_version == 3
+        np.testing.assert_allclose(decision.requested, asked, atol=1e-6)
+        if decision.verdict is not Verdict.NOMINAL:  # how far depends on when its tick came
+            assert (decision.verdict, decision.reason) == (Verdict.LIMITED, "velocity limit")
+            continue
+        np.testing.assert_allclose(decision.executed[:6], asked[:6], atol=1e-5)
+    goal = start + JOINT_DELTA * sum(tick.decision.executed[:6] for tick in ticks[:5])
+    np.testing.assert_allclose(ticks[4].decision.command.positions, goal, atol=1e-5)
     wait_until(lambda: bool(np.abs(cell.arm.read().positions - goal).max() < 2e-3), timeout=2)
+
+
+def test_ticks_a_period_apart_execute_their_actions_whole(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    start = cell.pose()
+    cell.next_observation()
+    cell.controller.ticker.stop()  # its ticks come when the machine lets them: these are ours
+    cell.controller.offer(cell.chunk(1, [0.5, 0, 0, 0, 0, -0.5, AS_OPEN_AS_IT_IS]), "ep")
+    while len(cell.played(1)) < 5:
+        time.sleep(1.0 / RATE)
+        cell.controller.sense()
+        cell.controller.act()
+    assert [tick.decision.verdict for tick in cell.played(1)] == [Verdict.NOMINAL] * 5
+    goal = start + 5 * JOINT_DELTA * np.array([0.5, 0, 0, 0, 0, -0.5])
+    np.testing.assert_allclose(cell.pose(), goal, atol=1e-5)
 
 
 def test_a_tick_that_comes_soon_after_a_late_one_moves_less_and_says_so(cell: Cell) -> None:
@@ -160,6 +193,30 @@ def test_an_action_acts_on_the_observation_of_its_own_tick(cell: Cell) -> None:
     assert all(tick.stamp in published for tick in ticks)
     stamps = [tick.stamp for tick in ticks]
     assert stamps == sorted(set(stamps))
+
+
+@pytest.mark.parametrize("cell", [{"arm": {"silence_timeout": 1.0}}], indirect=True,
+                         ids=["patient"])
+def test_a_tick_without_a_new_measurement_executes_nothing(cell: Cell) -> None:
+    """As one that comes at once after a late one: two actions never share an observation."""
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    cell.next_observation()
+    cell.controller.offer(cell.chunk(1, [0.1] * 6 + [AS_OPEN_AS_IT_IS], horizon=200), "ep")
+    wait_until(lambda: len(cell.played(1)) >= 3)
+    cell.emulator.ask(silent=True)
+    seen, ticks = len(cell.observations), cell.controller.ticker.ticks
+    wait_until(lambda: cell.controller.ticker.ticks >= ticks + 8)
+    assert len(cell.observations) <= seen + 1, "it was silent"
+    cell.emulator.ask(silent=False)
+    count = len(cell.executed)
+    wait_until(lambda: len(cell.executed) >= count + 5)
+    assert {tick.decision.verdict for tick in cell.executed} <= {Verdict.NOMINAL, Verdict.LIMITED}
+    stamps = [tick.stamp for tick in cell.executed]
+    assert stamps == sorted(set(stamps))
+    assert [tick.played and tick.played.index for tick in cell.executed] \
+        == list(range(len(stamps))), "what was not executed is not left out"
+    assert cell.controller.late_chunks == 0
 
 
 def test_chunk_boundaries_jump_no_further_than_a_step(cell: Cell) -> None:

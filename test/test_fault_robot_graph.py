@@ -197,15 +197,16 @@ def test_the_operators_words_can_be_typed(graph: RobotGraph, watcher: Watcher,
     graph.fault("clear")
     watcher.wait(graph, lambda: asks_for_ready(watcher), "it waits again")
     name = ""
-    for _ in range(4):  # an episode can reach its horizon before a word is typed on a busy machine
+    for _ in range(4):  # an episode can be over before a word is typed on a busy machine
         assert main(["operator", "ready"]) == 0
         assert "begins: the arm goes home" in capsys.readouterr().out
-        assert main(["operator", "ready"]) == 1
-        assert "has not ended; label it first" in capsys.readouterr().err
-        watcher.wait(graph, lambda: watcher.episodes[-1].phase == EpisodeStatus.RUNNING, "it runs")
-        name = watcher.episodes[-1].episode_id
-        if main(["operator", "discard"]) == 0:
-            break
+        if main(["operator", "ready"]) == 1:
+            assert "has not ended; label it first" in capsys.readouterr().err
+            watcher.wait(graph, lambda: watcher.episodes[-1].phase == EpisodeStatus.RUNNING,
+                         "it runs")
+            name = watcher.episodes[-1].episode_id
+            if main(["operator", "discard"]) == 0:
+                break
         watcher.wait(graph, lambda: asks_for_ready(watcher), "too late; it waits again")
     assert f"{name}: discard" in capsys.readouterr().out
     episode = stored(graph, watcher, name)

@@ -136,12 +136,18 @@ def test_a_chunk_moves_the_arm_an_action_a_tick_at_the_stamps_of_the_joints(
     assert [tick.index for tick in ticks] == list(range(5))
     assert [tick.step for tick in ticks] == list(range(5))
     assert {tick.policy_version for tick in ticks} == {7}
-    np.testing.assert_allclose([tick.executed for tick in ticks], chunk, atol=1e-4)
+    np.testing.assert_allclose([tick.requested for tick in ticks], chunk, atol=1e-4)
+    for tick in ticks:  # one that comes soon after a late one may move less
+        if tick.status != TickStatus.NOMINAL:
+            assert (tick.status, tick.reason) == (TickStatus.LIMITED, "velocity limit")
+            continue
+        np.testing.assert_allclose(tick.executed, tick.requested, atol=1e-4)
     driver.ticks(1)
     assert {tick.stamp for tick in ticks} <= {stamp for stamp, _ in driver.joints}
     moved = driver.until_still()[0] - start[0]
     # What it was behind its command when the chunk ended, it does not make up for: it holds.
-    assert 0.6 * 5 * 0.5 * STEP < moved < 5 * 0.5 * STEP + 5e-3
+    commanded = STEP * sum(tick.executed[0] for tick in ticks)
+    assert 0.6 * commanded < moved < commanded + 5e-3
 
 
 def test_without_a_chunk_the_measured_pose_is_held_from_the_next_tick_on(
@@ -338,7 +344,8 @@ def test_a_person_looks_stops_releases_and_takes_control_again(
         joint = re.search(r"joint1 +(\S+) deg +(\S+) rad", told)
         assert joint and np.deg2rad(float(joint[1])) == pytest.approx(float(joint[2]), abs=1e-3)
         assert float(joint[2]) == pytest.approx(truth(cell)[0], abs=0.01) and " mm" in told
-        assert re.search(r"rate +1[45]\.\d\d /s", told)
+        rate = re.search(r"rate +(\d+\.\d\d) /s", told)
+        assert rate and 5.0 < float(rate[1]) < 15.5, "15 a second, less those that were missed"
         assert "going home" in arm.home()
         assert main(["arm", "stop"]) == 0
         stopped = driver.until_still()

@@ -70,6 +70,23 @@ def lead(cell: Cell) -> None:
     cell.leader.start(1)
 
 
+def begin(driver: ArmDriver, name: str) -> None:
+    """Begin an episode and wait until it has three actions.
+
+    Where a machine is busy a hole in the measurements can end one at once: then another is begun.
+    """
+    def goes_on() -> bool:
+        return len(driver.executed) >= 3 or driver.held()
+
+    for attempt in range(5):
+        assert driver.reset(f"{name} {attempt}").success
+        driver.executed.clear()
+        driver.wait(goes_on, "an episode")
+        if not driver.held():
+            break
+    assert {tick.status for tick in driver.executed} <= {TickStatus.NOMINAL, TickStatus.LIMITED}
+
+
 def test_what_is_led_becomes_an_episode_whose_actions_lead_the_same_way(
         cell: Cell, driver: ArmDriver) -> None:
     take_hold(cell, driver)
@@ -124,9 +141,7 @@ def test_nothing_is_ever_sent_and_nothing_moves_the_arm_but_the_person(
 
 def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
         cell: Cell, driver: ArmDriver) -> None:
-    assert driver.reset("stopped").success
-    driver.executed.clear()
-    driver.ticks(3)
+    begin(driver, "stopped")
     answer = driver.stop(True)
     assert answer.success and "holds" not in answer.message
     assert {"leader": "the leader still leads the arm: let go of it",
@@ -143,10 +158,7 @@ def test_a_stop_ends_the_episode_and_refuses_the_next_until_released(
                                               ("broken_motor?seconds=0.4", "joint3")])
 def test_a_fault_of_the_arm_ends_the_episode_so_that_it_is_not_trained_on(
         cell: Cell, driver: ArmDriver, fault: str, words: str) -> None:
-    assert driver.reset(fault).success
-    driver.executed.clear()
-    driver.wait(lambda: len(driver.executed) >= 3, "an episode")
-    assert {tick.status for tick in driver.executed} <= {TickStatus.NOMINAL, TickStatus.LIMITED}
+    begin(driver, fault)
     ask(cell, f"/fault/{fault}")
     driver.wait(lambda: driver.executed[-1].status == TickStatus.FAULT, "the fault is told")
     assert words in driver.executed[-1].reason

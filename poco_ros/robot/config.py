@@ -148,10 +148,11 @@ class SafetyConfig:
             if high - low <= 2 * self.limit_margin:
                 raise ConfigError(f"joint_limits: {name} [{low}, {high}] rad leaves no room beside"
                                   f" limit_margin {self.limit_margin}")
-        for key in ("joint_step", "joint_velocity"):
+        for key, unit in (("joint_step", "rad"), ("joint_velocity", "rad/s")):
             for name, value in getattr(self, key).items():
                 if not 0.0 < value < 20.0:
-                    raise ConfigError(f"{key}: {name} is {value}, expected more than 0")
+                    raise ConfigError(f"{key}: {name} is {value}, expected more than 0 and less"
+                                      f" than 20 {unit}")
         low, high = self.gripper_range
         if low >= high or high > GRIPPER_STROKE + 1e-9:
             raise ConfigError(f"gripper_range {self.gripper_range} m: expected low < high <="

@@ -73,6 +73,8 @@ class ArmController:
         """How far the ramp is [s]: time beyond a period, in a late tick, does not count."""
         self._ramped_ns = 0
         self._stamp = 0
+        self._measured = False
+        """This tick has a measurement of its own."""
         self._episode = ""
         self._step = -1
         self._executed_total = 0
@@ -292,7 +294,8 @@ class ArmController:
         """Publish the newest measurement, unless it is no newer than the last."""
         state = self.arm.read()
         with self._lock:
-            if state.wall_ns == self._stamp:
+            self._measured = state.wall_ns != self._stamp
+            if not self._measured:
                 return
             self._stamp = state.wall_ns
             self._gate.observations.add(
@@ -319,6 +322,10 @@ class ArmController:
             decision = self._ramp_on(state, now)
         elif self._mode is Mode.HOLDING:
             decision = self.filter.hold(state, self._reason, fault=True)
+        elif not self._measured and not (decision := self.filter.rest(state, now)).fault:
+            # As after a late tick: an action acts on an observation that no other has acted on.
+            self._send(decision, state)
+            return None
         elif (due := self._gate.next()) is not None:
             played, observed = due
             decision = self.filter.act(played.action, observed.monotonic_ns, state, now)
