@@ -64,8 +64,15 @@ def take_hold(cell: Cell, driver: ArmDriver) -> None:
     driver.ticks(18)  # what is no button of the arm counts as another controller for a second
 
 
+def rest(cell: Cell) -> None:
+    """Let the leader come to its end."""
+    cell.leader.start(0)
+    wait_until(lambda: not cell.leader.step() and cell.leader.remaining == 0, "it rests")
+
+
 def lead(cell: Cell) -> None:
     """Begin to lead the arm home from somewhere else."""
+    rest(cell)
     cell.scene.place_arm(AWAY)
     cell.leader.start(1)
 
@@ -79,7 +86,7 @@ def begin(driver: ArmDriver, name: str) -> None:
         return len(driver.executed) >= 3 or driver.held()
 
     for attempt in range(5):
-        assert driver.reset(f"{name} {attempt}").success
+        assert driver.reset(f"{name}-{attempt}").success
         driver.executed.clear()
         driver.wait(goes_on, "an episode")
         if not driver.held():
@@ -87,17 +94,25 @@ def begin(driver: ArmDriver, name: str) -> None:
     assert {tick.status for tick in driver.executed} <= {TickStatus.NOMINAL, TickStatus.LIMITED}
 
 
+def away(joints: np.ndarray) -> float:
+    """Return how far joints (7,) are from home, the farthest of them [rad]."""
+    return float(np.abs(joints[:6] - HOME).max())
+
+
 def test_what_is_led_becomes_an_episode_whose_actions_lead_the_same_way(
         cell: Cell, driver: ArmDriver) -> None:
     take_hold(cell, driver)
-    answer = driver.reset("shown")
-    assert answer.success
-    builder = EpisodeBuilder("shown", "pick-cube", 0, step_reward=0.0)
-    lead(cell)
-    began = len(driver.joints)
-    driver.wait(lambda: len(driver.joints) > began + 5
-                and np.abs(driver.joints[-1][1][:6] - HOME).max() < 0.02, "it is home")
-    driver.ticks(3)
+    for attempt in range(3):  # where a machine is busy a hole can end an episode
+        driver.joints.clear()
+        driver.executed.clear()
+        name = f"shown-{attempt}"
+        assert driver.reset(name).success
+        lead(cell)
+        driver.wait(lambda: max((away(joints) for _, joints in driver.joints), default=0.0) > 0.4
+                    and away(driver.joints[-1][1]) < 0.02, "it went home")
+        driver.ticks(3)
+        if not driver.held():
+            break
     first = int(np.argmax([joints[0] for _, joints in driver.joints])) + 2  # it is led since
     actions = {tick.stamp: tick for tick in driver.executed}
     assert [tick.step for tick in driver.executed] == list(range(len(actions)))
@@ -108,14 +123,15 @@ def test_what_is_led_becomes_an_episode_whose_actions_lead_the_same_way(
     np.testing.assert_allclose(pose.positions, HOME, atol=0.15)
     assert any(tick.status == TickStatus.NOMINAL and np.abs(tick.executed[:6]).max() > 0.2
                for tick in led)
+    builder = EpisodeBuilder(name, "pick-cube", 0, step_reward=0.0)
     for stamp, joints in driver.joints:
         builder.add_observation(stamp, joints.astype(np.float32))
     for tick in driver.executed:
         builder.add_executed(tick)
     episode = builder.build()
     assert episode.trainable and len(episode) >= len(actions) - 1
-    driver.tell("shown", EpisodeStatus.RUNNING)
-    driver.tell("shown", EpisodeStatus.ENDED)
+    driver.tell(name, EpisodeStatus.RUNNING)
+    driver.tell(name, EpisodeStatus.ENDED)
     driver.wait(lambda: driver.figure("episode_id") == "", "the episode is over")
 
 
@@ -123,8 +139,7 @@ def test_nothing_is_ever_sent_and_nothing_moves_the_arm_but_the_person(
         cell: Cell, driver: ArmDriver) -> None:
     sent: list[int] = []
     cell.hub.tap(lambda frames: sent.extend(frame.identifier for frame in frames))
-    cell.leader.start(0)
-    wait_until(lambda: not cell.leader.step() and cell.leader.remaining == 0, "it rests")
+    rest(cell)
     commands = {protocol.JOINTS_12, protocol.MODE, protocol.ENABLE, protocol.GRIPPER}
 
     def quiet() -> bool:
