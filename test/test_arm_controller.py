@@ -622,6 +622,30 @@ def test_an_arm_that_something_blocks_is_held_and_the_tick_says_so(cell: Cell) -
     assert all(not tick.decision.blocked for tick in cell.executed if tick is not first)
 
 
+@pytest.mark.parametrize("cell", [{"safety": {"following_error": 0.15},
+                                   "arm": {"silence_timeout": 1.0}}], indirect=True)
+def test_a_tick_without_a_new_measurement_tells_of_what_blocks_the_arm(cell: Cell) -> None:
+    cell.controller.activate()
+    cell.controller.begin_episode("ep")
+    start = cell.pose()[0]
+    cell.emulator.ask(blocked=True)
+    cell.next_observation()
+    cell.controller.ticker.stop()
+    cell.controller.offer(cell.chunk(1, [1.0, 0, 0, 0, 0, 0, AS_OPEN_AS_IT_IS], 50), "ep")
+    while cell.pose()[0] - start < 0.15:
+        time.sleep(1.0 / RATE)
+        cell.controller.sense()
+        cell.controller.act()
+    assert cell.controller.mode is Mode.ACTIVE
+    cell.emulator.ask(silent=True)
+    time.sleep(0.05)
+    cell.controller.sense()
+    cell.controller.sense()
+    cell.controller.act()
+    assert cell.controller.mode is Mode.HOLDING and cell.executed[-1].decision.blocked
+    assert "joint1" in cell.executed[-1].decision.reason
+
+
 def test_when_the_arm_is_unplugged_the_loop_goes_on_and_says_so(cell: Cell) -> None:
     cell.controller.activate()
     cell.emulator.close()

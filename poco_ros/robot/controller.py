@@ -322,10 +322,12 @@ class ArmController:
             decision = self._ramp_on(state, now)
         elif self._mode is Mode.HOLDING:
             decision = self.filter.hold(state, self._reason, fault=True)
-        elif not self._measured and not (decision := self.filter.rest(state, now)).fault:
+        elif not self._measured:
             # As after a late tick: an action acts on an observation that no other has acted on.
-            self._send(decision, state)
-            return None
+            decision = self.filter.rest(state, now)
+            if not decision.fault:
+                self._send(decision, state)
+                return None
         elif (due := self._gate.next()) is not None:
             played, observed = due
             decision = self.filter.act(played.action, observed.monotonic_ns, state, now)
