@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 import pytest
 from graph_support import PATIENCE, write_preset
 
+from poco_ros.cli.graph_run import resumable
 from poco_ros.core.episode_store import EpisodeStore
 from poco_ros.processes import STOP_SIGNALS, stops_handled
 from poco_ros.run_folder import RunFolder
@@ -56,6 +58,19 @@ def test_under_nohup_a_closed_terminal_is_no_reason_to_stop() -> None:
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.parametrize(("words", "run_dir", "goes_on"), [
+    (["sim", "--seed", "3"], None, "poco sim --seed 3 --run-dir 'runs/of mine'"),
+    (["rehearse", "--run-dir", "runs/of mine"], Path("runs/of mine"),
+     "poco rehearse --run-dir 'runs/of mine'")])
+def test_who_interrupts_a_command_is_told_which_one_goes_on(
+        words: list[str], run_dir: Path | None, goes_on: str) -> None:
+    said: list[str] = []
+    with pytest.raises(KeyboardInterrupt), resumable(
+            argparse.Namespace(words=words, run_dir=run_dir), Path("runs/of mine"), said.append):
+        raise KeyboardInterrupt
+    assert said == [f"what is done is kept; go on with {goes_on}"]
+
+
 @pytest.mark.graph
 @pytest.mark.slow
 @pytest.mark.parametrize("number, code", [
@@ -81,6 +96,7 @@ def test_the_graph_saves_and_ends_with_its_command(number: signal.Signals, code:
     assert command.returncode == code, output
     if code > 0:
         assert "stopping the graph; it saves what it has" in output
+        assert "what is done is kept; go on with poco sim --preset" in output
         assert not processes_with(namespace), "it has ended before the command does"
     wait_until(lambda: not processes_with(namespace), lambda: processes_with(namespace))
     assert run.has_checkpoint and len(EpisodeStore(run.episodes)) >= 2, "it has saved"

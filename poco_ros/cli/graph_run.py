@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
+import contextlib
 import os
+import shlex
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from poco_ros.core.errors import PocoError
@@ -24,6 +27,18 @@ class GraphError(PocoError):
 
 def _interrupt(*_: object) -> None:
     raise KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def resumable(args: argparse.Namespace, run_dir: Path, say: Callable[[str], None]
+              ) -> Iterator[None]:
+    """Say, when what is done here is interrupted, which command goes on with what is kept."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        folder = [] if args.run_dir else ["--run-dir", str(run_dir)]
+        say(f"what is done is kept; go on with {shlex.join(['poco', *args.words, *folder])}")
+        raise
 
 
 def run_until_done(graph: str, arguments: Mapping[str, object], log_path: Path,

@@ -57,7 +57,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     command = next((word for word in words if not word.startswith("-")), None)
     try:
-        args = build_parser(command).parse_args(words)
+        args = build_parser(command).parse_args(words, argparse.Namespace(words=words))
         return int(importlib.import_module(f"poco_ros.cli.{args.command}").run(args))
     except PocoError as error:
         print(f"poco: {error}", file=sys.stderr)

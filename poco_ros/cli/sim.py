@@ -13,7 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from poco_ros.cli.display import Display, Standing
 from poco_ros.cli.eval import evaluate_run
 from poco_ros.cli.flags import at_least
-from poco_ros.cli.graph_run import run_until_done
+from poco_ros.cli.graph_run import resumable, run_until_done
 from poco_ros.cli.plot import draw_curves, drawn
 from poco_ros.core.errors import ConfigError
 from poco_ros.core.seeding import evaluation_seed
@@ -35,7 +35,8 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "sim", help="clone a policy and watch it improve itself in simulation, over ROS 2",
         description="Make imperfect demonstrations, clone them, let the cloned policy improve"
         " itself with POCO over real ROS 2 nodes, evaluate before and after with fixed seeds, and"
-        " draw the learning curve and a video. The last line is RESULT cloned=... finetuned=...")
+        " draw the learning curve and a video. The last line is RESULT cloned=... finetuned=..."
+        " A run that was interrupted goes on with the same --run-dir.")
     parser.add_argument("--task", choices=domains_with_preset(), default="cube-single",
                         help="simulated domain; its preset is config/cpu_<task>.yaml"
                         " [default: cube-single]")
@@ -49,7 +50,6 @@ def add_parser(subparsers: argparse._SubParsersAction[argparse.ArgumentParser]) 
 
 def run(args: argparse.Namespace) -> int:
     """Do it all and print the result."""
-    begun = time.monotonic()
     name = args.preset or domain_preset(args.task)
     preset = load_preset(name)
     if not (preset.train.offline_steps and preset.train.online_steps):
@@ -63,7 +63,15 @@ def run(args: argparse.Namespace) -> int:
     say = console.print
     say(f"poco sim: {preset.task.name}, preset {name}, seed {args.seed}")
     say(f"Everything is kept in {folder.path}")
+    with resumable(args, folder.path, say):
+        improve(folder, preset, name, args, console)
+    return 0
 
+
+def improve(folder: RunFolder, preset: Preset, name: str, args: argparse.Namespace,
+            console: Console) -> None:
+    """Do it all in ``folder`` and print the result; what is done there already is not repeated."""
+    begun, say = time.monotonic(), console.print
     say("[1/5] demonstrations, imperfect on purpose")
     demonstrations = load_demonstrations(preset.demonstrations, preset.task)
     successes = sum(episode.success for episode in demonstrations)
@@ -88,7 +96,6 @@ def run(args: argparse.Namespace) -> int:
     minutes = (time.monotonic() - begun) / 60.0
     say(f"RESULT cloned={rates[CLONED]:.2f} finetuned={rates[FINETUNED]:.2f}"
         f" episodes={preset.train.eval_episodes} minutes={minutes:.1f}")
-    return 0
 
 
 def run_graph(folder: RunFolder, preset: Preset, name: str, seed: int, console: Console) -> None:
