@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from poco_ros.core.threads import one_thread
+
 # How many threads share a product decides its last bits, and some tests compare runs to the bit.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
+one_thread()
 # Whoever runs the tests under nohup: what they start is to notice a closed terminal.
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 

@@ -344,8 +344,7 @@ def test_a_person_looks_stops_releases_and_takes_control_again(
         joint = re.search(r"joint1 +(\S+) deg +(\S+) rad", told)
         assert joint and np.deg2rad(float(joint[1])) == pytest.approx(float(joint[2]), abs=1e-3)
         assert float(joint[2]) == pytest.approx(truth(cell)[0], abs=0.01) and " mm" in told
-        rate = re.search(r"rate +(\d+\.\d\d) /s", told)
-        assert rate and 5.0 < float(rate[1]) < 15.5, "15 a second, less those that were missed"
+        assert re.search(r"rate +1[45]\.\d\d /s", told)
         assert "going home" in arm.home()
         assert main(["arm", "stop"]) == 0
         stopped = driver.until_still()

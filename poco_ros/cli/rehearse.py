@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
         f"runs/rehearsal-seed{args.seed}-{time.strftime('%Y%m%d-%H%M%S')}")
     rehearsal = Rehearsal(preset, str(find_preset(args.preset).resolve()), folder.resolve(),
                           args.seed, amounts)
-    with resumable(args, folder, rehearsal.say):
+    with resumable(args, folder, print):
         return rehearsal.run()
 
 
@@ -83,14 +83,12 @@ class Rehearsal:
         self._preset, self._preset_path = preset, preset_path
         self._folder, self._seed, self._amounts = folder, seed, amounts
         self._console = Console(file=sys.stdout, highlight=False, soft_wrap=True)
-        self.say = self._console.print
-        """Prints what a person is told."""
         self._learned = RunFolder(folder / "run")
 
     def run(self) -> int:
         """Do it all; return the exit code."""
         begun = time.monotonic()
-        say, amounts, folder = self.say, self._amounts, self._folder
+        say, amounts, folder = self._console.print, self._amounts, self._folder
         say(f"poco rehearse: {self._preset.task.name} in the emulated cell, in real time,"
             f" seed {self._seed}\nEverything is kept in {folder}")
         say("[1/5] encoder: a scripted hand moves the arm, the ResNet-10 is fitted to what the"
@@ -134,13 +132,13 @@ class Rehearsal:
             nonlocal told
             if time.monotonic() - told > LINE_EVERY:
                 told = time.monotonic()
-                self.say(f"  fitting: {state.step:,}/{state.steps:,}, loss"
+                self._console.print(f"  fitting: {state.step:,}/{state.steps:,}, loss"
                                     f" {state.loss:.4f}")
 
         found = load_pictures(pictures, config.image_size)
         fitted, held_out = fit_encoder(found, config, pictures, progress)
         save_weights(weights, fitted)
-        self.say(f"  fitted to {len(found):,} pictures, loss on held-out ones"
+        self._console.print(f"  fitted to {len(found):,} pictures, loss on held-out ones"
                             f" {held_out:.4f}")
 
     def _teach(self, folder: Path, wanted: int, encoder: str, pictures: str = "") -> None:
@@ -152,7 +150,7 @@ class Rehearsal:
                 "run_dir": self._folder / f"{folder.name}_graph"})
         episodes = list(EpisodeStore(folder))
         successes = sum(episode.success for episode in episodes)
-        self.say(f"  {len(episodes)} demonstrations, {sum(map(len, episodes)):,} steps,"
+        self._console.print(f"  {len(episodes)} demonstrations, {sum(map(len, episodes)):,} steps,"
                             f" {100 * successes / len(episodes):.0f}% successful")
 
     def _learn(self, encoder: str) -> None:
@@ -185,7 +183,7 @@ class Rehearsal:
         episodes = list(EpisodeStore(store))[:wanted]
         successes = sum(episode.success for episode in episodes)
         self._note(name, successes, len(episodes))
-        self.say(f"  {name}: {successes} of {len(episodes)}")
+        self._console.print(f"  {name}: {successes} of {len(episodes)}")
         return successes / len(episodes)
 
     def _note(self, name: str, successes: int, episodes: int) -> None:
@@ -214,10 +212,10 @@ class Rehearsal:
             if time.monotonic() - told[0] > LINE_EVERY:
                 told[0] = time.monotonic()
                 count = sum(1 for _ in folder.glob("*.safetensors"))
-                self.say(f"  {count}/{wanted} episodes")
+                self._console.print(f"  {count}/{wanted} episodes")
 
         run_until_done(graph, self._arguments(arguments),
-                       Path(str(arguments["run_dir"])) / "graph.log", show, self.say,
+                       Path(str(arguments["run_dir"])) / "graph.log", show, self._console.print,
                        lambda: len(EpisodeStore(folder)) >= wanted)
 
     def _film(self) -> Path:
